@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+# make demo | test | bench | check   (README.md tells what each does)
+SHELL := /bin/bash
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+.PHONY: all lib js programs demo test bench check lint format clean
+all: lib js
+
+# What is missing is installed when we are root, and named when we are not.
+.PHONY: need-build need-test need-bench
+need-build:
+	@tools/need build
+need-test: need-build
+	@tools/need test
+need-bench: need-build
+	@tools/need bench
+
+node_modules/.stamp: package-lock.json package.json
+	npm ci --no-audit --no-fund
+	touch $@
+
+lib: need-build
+	$(MAKE) -C c lib
+
+programs: need-build
+	$(MAKE) -C c all
+
+js: node_modules/.stamp
+	tsc
+
+demo: lib js
+	node dist/demo/demo.js
+
+lint: node_modules/.stamp need-test
+	biome check --error-on-warnings .
+	clang-format --dry-run --Werror $$(git ls-files 'c/*.c' 'c/*.h')
+
+format: node_modules/.stamp
+	biome check --write .
+	clang-format -i $$(git ls-files 'c/*.c' 'c/*.h')
+
+test: need-test lint programs js
+	tools/test
+
+# The end-to-end tests against the address-sanitized library; threads under TSan.
+check: need-test js
+	tools/check
+
+bench: need-bench programs js
+	node dist/bench/bench.js
+
+clean:
+	rm -rf build dist

@@ -1,0 +1,712 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libvhostctl: the data plane of vhostctl, as primitives that each work alone
+ * and as reactors that run them together.
+ *
+ * Conventions, for every function unless its comment says otherwise
+ * - Result: 0 or a count on success, -errno on failure; errno itself is not
+ *   part of the interface. Void functions cannot fail.
+ * - Handles are pointers to opaque structs, written to `out` on success only.
+ *   A create call gives the caller one reference; the matching release call
+ *   takes it back. Objects that use others hold references of their own, so
+ *   handles may be released in any order.
+ * - Descriptors passed in stay the caller's: what is kept is duplicated.
+ * - Memory passed in is used during the call only.
+ * - Units: bytes, nanoseconds, 512-byte sectors only where "sector" is said.
+ * - Addresses of this process cross as uint64_t inside structs.
+ *   "gpa" is a guest-physical address; "user address" is one in the front
+ *   end's address space, as vhost-user's SET_MEM_TABLE and SET_VRING_ADDR use.
+ * - Threads: "control" functions may be called from any thread, but by one at
+ *   a time for one handle; "any" functions at any time from any thread.
+ *
+ * Specifications: virtio 1.2 ("virtio"), QEMU's docs/interop/vhost-user.rst
+ * ("vhost-user").
+ */
+#ifndef VHOSTCTL_H
+#define VHOSTCTL_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define VHC_API __attribute__((visibility("default")))
+#else
+#define VHC_API
+#endif
+
+/* ---- ABI ---------------------------------------------------------------- */
+
+/* Raised by one with every change that breaks a caller. */
+#define VHC_ABI_VERSION 1
+
+/* Returns VHC_ABI_VERSION as the library was built. Thread: any. */
+VHC_API uint32_t vhc_abi_version(void);
+
+/*
+ * Writes the size in bytes of the n-th public struct, in the order of their
+ * definition in this header, to sizes[n], for at most max of them.
+ * Returns how many public structs there are. Thread: any.
+ */
+VHC_API int vhc_abi_sizes(uint32_t *sizes, uint32_t max);
+
+/* ---- Descriptors and memory of this process ------------------------------ */
+
+/* Closes fd. Errors: -EBADF. Thread: any. */
+VHC_API int vhc_fd_close(int32_t fd);
+
+/*
+ * Locks the file behind fd against other open files of it (flock(2), exclusive)
+ * until fd is closed. Errors: -EAGAIN (another has it), -EBADF. Thread: any.
+ */
+VHC_API int vhc_fd_lock(int32_t fd);
+
+/*
+ * Makes an eventfd (non-blocking, close-on-exec). Returns the descriptor, which
+ * is the caller's. Errors: -EMFILE, -ENFILE. Thread: any.
+ */
+VHC_API int vhc_eventfd(void);
+
+/* Adds 1 to eventfd fd (kick, call). Errors: -EBADF, -EAGAIN. Thread: any. */
+VHC_API int vhc_eventfd_signal(int32_t fd);
+
+/*
+ * Copies len bytes between buf and address addr of this process. The caller
+ * answers for addr being mapped. Thread: any.
+ */
+VHC_API void vhc_copy_out(uint64_t addr, uint8_t *buf, uint32_t len);
+VHC_API void vhc_copy_in(uint64_t addr, const uint8_t *buf, uint32_t len);
+
+/*
+ * Returns addr as a pointer, for runtimes that build views of memory from
+ * pointers. Use only for memory that is never unmapped. Thread: any.
+ */
+VHC_API void *vhc_pointer(uint64_t addr);
+
+/* ---- Pages: hugepages, transparent hugepages, plain pages ---------------- */
+
+enum vhc_pages_kind {
+	VHC_PAGES_PLAIN = 0,   /* pages of the base size */
+	VHC_PAGES_THP = 1,     /* base pages, with transparent hugepages advised */
+	VHC_PAGES_HUGETLB = 2, /* reserved hugepages of page_size */
+};
+
+/* Flags of vhc_pages_alloc. */
+#define VHC_PAGES_SHARED (1u << 0)   /* back with a memfd that can be sent to a peer */
+#define VHC_PAGES_FALLBACK (1u << 1) /* take smaller pages rather than fail */
+
+struct vhc_pages {
+	uint64_t addr;	    /* where they are mapped */
+	uint64_t size;	    /* bytes, rounded up to page_size */
+	uint64_t page_size; /* bytes: what was got, not what was asked for */
+	int32_t fd;	    /* memfd or hugetlbfs file behind them; -1 if private */
+	int32_t node;	    /* NUMA node asked for, or -1 */
+	uint32_t kind;	    /* enum vhc_pages_kind: what was got */
+	uint32_t reserved;
+};
+
+/*
+ * Maps size bytes (rounded up to page_size) of zeroed memory.
+ * page_size: 0 for transparent hugepages, else the base page size, 2 MiB, 1 GiB
+ *   or what other size the kernel has.
+ * node: NUMA node to bind to, or -1.
+ * file_fd: -1, or a file on a hugetlbfs mount to take the pages from.
+ * With VHC_PAGES_FALLBACK, hugetlb falls back to transparent hugepages and
+ * those to plain pages; out->kind says which it is. Without it no pages of the
+ * size are -ENOMEM. Reserved hugepages are faulted in here, so that running
+ * out fails here and not at first use.
+ * Errors: -EINVAL (size 0, unknown page_size or node), -ENOMEM, -EMFILE.
+ * Thread: any. Ownership: end with vhc_pages_free.
+ */
+VHC_API int vhc_pages_alloc(uint64_t size, uint64_t page_size, int32_t node, int32_t file_fd,
+			    uint32_t flags, struct vhc_pages *out);
+
+/* Unmaps pages and closes their descriptor. Thread: any. */
+VHC_API int vhc_pages_free(const struct vhc_pages *pages);
+
+/* ---- Guest memory --------------------------------------------------------- */
+
+/* A table of regions that a front end shared. Regions do not overlap. */
+struct vhc_mem;
+
+#define VHC_MEM_MAX_REGIONS 512u
+
+/* A piece of memory of this process; the layout of struct iovec. */
+struct vhc_iov {
+	uint64_t addr;
+	uint64_t len;
+};
+
+/* Makes an empty table. Errors: -ENOMEM. Thread: any. */
+VHC_API int vhc_mem_create(struct vhc_mem **out);
+
+/*
+ * Maps size bytes of fd at offset as gpa..gpa+size and as user address
+ * user_addr..user_addr+size. To be called before the table is given to a ring.
+ * Errors: -EINVAL (size 0, overflow, a file shorter than the region, overlap),
+ * -ENOSPC (VHC_MEM_MAX_REGIONS), -ENOMEM, -EACCES, -EBADF. Thread: control.
+ */
+VHC_API int vhc_mem_add_region(struct vhc_mem *mem, uint64_t gpa, uint64_t size, uint64_t user_addr,
+			       int32_t fd, uint64_t offset);
+
+/*
+ * Translates len bytes at gpa to at most max pieces of this process's memory,
+ * crossing regions where they adjoin. Returns the number of pieces.
+ * Errors: -EFAULT (not wholly in the table, overflow), -E2BIG (more than max
+ * pieces). Thread: any.
+ */
+VHC_API int vhc_mem_translate(const struct vhc_mem *mem, uint64_t gpa, uint64_t len,
+			      struct vhc_iov *iov, uint32_t max);
+
+/*
+ * Translates len bytes at a user address, which must lie in one region, to an
+ * address of this process. Errors: -EFAULT. Thread: any.
+ */
+VHC_API int vhc_mem_translate_user(const struct vhc_mem *mem, uint64_t user_addr, uint64_t len,
+				   uint64_t *addr);
+
+/*
+ * Returns 1 once a region proved to have no memory behind it (the peer shrank
+ * its file: SIGBUS was caught and private zero pages put in its place), else 0.
+ * Rings on such a table break. Thread: any.
+ */
+VHC_API int vhc_mem_faulted(const struct vhc_mem *mem);
+
+/* Drops the caller's reference; the last one unmaps. Thread: any. */
+VHC_API void vhc_mem_release(struct vhc_mem *mem);
+
+/* ---- Statistics ------------------------------------------------------------ */
+
+enum vhc_op {
+	VHC_OP_READ = 0,
+	VHC_OP_WRITE = 1,
+	VHC_OP_FLUSH = 2,
+	VHC_OP_UNMAP = 3,
+	VHC_OP_WRITE_ZEROES = 4,
+	VHC_OP_OTHER = 5, /* identification, unknown and malformed requests */
+};
+#define VHC_NUM_OPS 6u
+
+/*
+ * Latency histogram, log-linear: values below 2^VHC_HIST_SHIFT ns have a bucket
+ * each; above, each power of two is divided into 2^VHC_HIST_SHIFT buckets, so
+ * a bucket is at most 1/32 (3.2%) of its value wide. For value v >= 32 with
+ * e = floor(log2 v): index = (e - 4) * 32 + ((v >> (e - 5)) & 31).
+ * Values of 2^VHC_HIST_MAX_BITS ns (18 minutes) and more count in the last one.
+ */
+#define VHC_HIST_SHIFT 5u
+#define VHC_HIST_MAX_BITS 40u
+#define VHC_HIST_BUCKETS 1152u /* (40 - 5 + 1) * 32 */
+
+struct vhc_op_stats {
+	uint64_t count;	     /* requests completed, failed ones included */
+	uint64_t bytes;	     /* of data, in requests that succeeded */
+	uint64_t errors;     /* requests that failed */
+	uint64_t latency_ns; /* sum; from taking the request to publishing its end */
+	uint64_t hist[VHC_HIST_BUCKETS];
+};
+
+/*
+ * A page of statistics: one for each ring, one for each (bdev, reactor), one
+ * for each load. It has one writer thread at a time; readers elsewhere may see
+ * a request counted in one field and not yet in the next. Counters only grow.
+ */
+struct vhc_stats {
+	uint64_t kicks;		   /* notifications received (device) or sent (driver) */
+	uint64_t kicks_suppressed; /* batches found (device) or offered (driver) without one */
+	uint64_t calls;		   /* notifications sent (device) or received (driver) */
+	uint64_t calls_suppressed; /* batches published without one, as the driver asked */
+	uint64_t batches;	   /* batches of requests taken */
+	uint64_t busy_ns;	   /* time in batches */
+	uint64_t inflight;	   /* requests taken and not yet completed */
+	uint64_t reserved;
+	struct vhc_op_stats op[VHC_NUM_OPS];
+};
+
+struct vhc_reactor_stats {
+	uint64_t busy_ns;  /* in loops that found work */
+	uint64_t idle_ns;  /* in loops that found none, and asleep */
+	uint64_t sleep_ns; /* the part of idle_ns spent asleep */
+	uint64_t loops;	   /* times round */
+	uint64_t wakeups;  /* sleeps ended */
+	uint64_t rings;	   /* rings owned */
+	uint64_t polled;   /* rings of them being polled, not armed */
+	uint64_t tid;	   /* kernel thread id */
+};
+
+/*
+ * Takes a zeroed struct vhc_stats from an arena that stays mapped for the life
+ * of the process and writes its address: a view of it never dangles.
+ * Errors: -ENOMEM (4096 in use). Thread: any.
+ */
+VHC_API int vhc_stats_alloc(uint64_t *addr);
+
+/* Gives a page back, to be zeroed and used again. Thread: any. */
+VHC_API void vhc_stats_free(uint64_t addr);
+
+/* ---- Rings, device side ---------------------------------------------------- */
+
+/* A split virtqueue as the device sees it (virtio 2.7). */
+struct vhc_ring;
+
+#define VHC_RING_MAX_SIZE 32768u
+#define VHC_CHAIN_MAX_IOV 258u /* 256 data segments and two headers */
+
+struct vhc_ring_config {
+	uint64_t mem;	   /* struct vhc_mem * */
+	uint64_t features; /* negotiated virtio features; INDIRECT_DESC and EVENT_IDX matter */
+	uint64_t desc;	   /* user address of the descriptor table, 16-byte aligned */
+	uint64_t avail;	   /* user address of the available ring, 2-byte aligned */
+	uint64_t used;	   /* user address of the used ring, 4-byte aligned */
+	uint64_t stats;	   /* struct vhc_stats * of this ring, from vhc_stats_alloc */
+	uint32_t size;	   /* entries: a power of two up to VHC_RING_MAX_SIZE */
+	uint32_t base;	   /* next available index to take, 0..65535 */
+	int32_t kick_fd;   /* eventfd; -1: the ring is polled */
+	int32_t call_fd;   /* eventfd or pipe; -1: the driver polls */
+	int32_t err_fd;	   /* eventfd; -1: none */
+	uint32_t id;	   /* comes back in upcalls */
+};
+
+/* A chain taken from the available ring, checked and translated. */
+struct vhc_chain {
+	uint32_t head;	  /* index of its first descriptor: names it in vhc_ring_push */
+	uint32_t num_out; /* leading pieces of iov that the device reads */
+	uint32_t num_in;  /* pieces after them that the device writes */
+	uint32_t reserved;
+	uint64_t out_len; /* bytes in the former */
+	uint64_t in_len;  /* bytes in the latter */
+	struct vhc_iov iov[VHC_CHAIN_MAX_IOV];
+};
+
+/*
+ * Checks and maps a ring. It runs when given to a reactor, or by hand with the
+ * calls below, never both.
+ * Errors: -EINVAL (size, alignment), -EFAULT (an address outside mem), -ENOMEM,
+ * -EMFILE. Thread: control.
+ */
+VHC_API int vhc_ring_create(const struct vhc_ring_config *config, struct vhc_ring **out);
+
+/*
+ * Takes the next available chain. Returns 1, or 0 if there is none.
+ * Errors: -EPROTO (the ring is corrupt and stays broken; virtio 2.7.5),
+ * -EFAULT, -E2BIG, -ELOOP (this chain is malformed: chain->head is set, push it
+ * with length 0). Thread: control.
+ */
+VHC_API int vhc_ring_pop(struct vhc_ring *ring, struct vhc_chain *chain);
+
+/*
+ * Returns a chain to the driver, with len bytes written. Not visible before
+ * vhc_ring_signal. Errors: -EINVAL (head not taken). Thread: control.
+ */
+VHC_API int vhc_ring_push(struct vhc_ring *ring, uint32_t head, uint32_t len);
+
+/*
+ * Publishes what was pushed and notifies the driver if it wants that. Returns 1
+ * if it was notified, 0 if not. Thread: control.
+ */
+VHC_API int vhc_ring_signal(struct vhc_ring *ring);
+
+/* Asks for (1) or suppresses (0) kicks. Returns 1 if chains wait. Thread: control. */
+VHC_API int vhc_ring_notify(struct vhc_ring *ring, int32_t enable);
+
+/* Next available index, as GET_VRING_BASE wants it. Thread: control, ring not running. */
+VHC_API int vhc_ring_base(const struct vhc_ring *ring);
+
+/* Drops the caller's reference. A ring that runs is to be stopped first. Thread: control. */
+VHC_API void vhc_ring_release(struct vhc_ring *ring);
+
+/* ---- Rings, driver side ----------------------------------------------------- */
+
+/* A split virtqueue as the driver sees it. Its memory is the caller's. */
+struct vhc_driver_ring;
+
+struct vhc_driver_ring_config {
+	uint64_t addr;	    /* of layout.bytes zeroed bytes, 4096-aligned */
+	uint64_t features;  /* negotiated: EVENT_IDX, INDIRECT_DESC */
+	uint64_t stats;	    /* struct vhc_stats *, or 0 */
+	uint64_t gpa_delta; /* added to an address of this process to get its gpa */
+	uint32_t size;	    /* entries: a power of two */
+	int32_t kick_fd;    /* eventfd the device sleeps on */
+	int32_t call_fd;    /* eventfd the device signals; -1: polled */
+	uint32_t reserved;
+};
+
+/* Chains of 2 to so many pieces go into an indirect table if that was negotiated. */
+#define VHC_DRIVER_RING_INDIRECT 8u
+
+struct vhc_driver_ring_layout {
+	uint64_t avail; /* offset of the available ring */
+	uint64_t used;	/* offset of the used ring */
+	uint64_t bytes; /* in all, with the indirect tables behind the used ring */
+};
+
+/*
+ * Where the parts of a ring of size entries lie from config.addr. The device
+ * must see all of them: the indirect tables are among them.
+ * Errors: -EINVAL (size). Thread: any.
+ */
+VHC_API int vhc_driver_ring_layout(uint32_t size, struct vhc_driver_ring_layout *out);
+
+/* Errors: -EINVAL (size, addr), -ENOMEM, -EMFILE, -EBADF. Thread: control. */
+VHC_API int vhc_driver_ring_create(const struct vhc_driver_ring_config *config,
+				   struct vhc_driver_ring **out);
+
+/*
+ * Offers a chain of num_out device-readable and then num_in device-writable
+ * pieces. Not visible before vhc_driver_ring_kick. token comes back when the
+ * chain is used. With INDIRECT_DESC negotiated, chains of 2 to
+ * VHC_DRIVER_RING_INDIRECT pieces take one descriptor, others one a piece.
+ * Errors: -ENOSPC (no free descriptors), -EINVAL (no piece, more than the ring
+ * has, an empty piece, one of 4 GiB and more). Thread: control.
+ */
+VHC_API int vhc_driver_ring_add(struct vhc_driver_ring *ring, const struct vhc_iov *iov,
+				uint32_t num_out, uint32_t num_in, uint64_t token);
+
+/*
+ * Publishes what was added and kicks if the device wants it: returns 1 if it
+ * did. Thread: control.
+ */
+VHC_API int vhc_driver_ring_kick(struct vhc_driver_ring *ring);
+
+/*
+ * Takes a used chain. Returns 1 with its token and written length, or 0.
+ * Errors: -EPROTO (the device returned what it was not given; the ring stays
+ * broken). Thread: control.
+ */
+VHC_API int vhc_driver_ring_get(struct vhc_driver_ring *ring, uint64_t *token, uint32_t *len);
+
+/*
+ * Waits until the device has used a chain or timeout_ms has passed. Returns 1
+ * or 0. Thread: control; it blocks.
+ */
+VHC_API int vhc_driver_ring_wait(struct vhc_driver_ring *ring, int32_t timeout_ms);
+
+/* Drops the caller's reference. The memory stays the caller's. Thread: control. */
+VHC_API void vhc_driver_ring_release(struct vhc_driver_ring *ring);
+
+/* ---- Upcalls: what C tells TypeScript ----------------------------------------- */
+
+enum vhc_upcall_type {
+	VHC_UPCALL_ACCEPTED = 1,     /* id: listener; arg: the new connection's id */
+	VHC_UPCALL_MESSAGE = 2,	     /* id: connection; data, fds: one whole message */
+	VHC_UPCALL_CLOSED = 3,	     /* id: connection; status: 0 or -errno; the last of this id */
+	VHC_UPCALL_RING_STOPPED = 4, /* id: ring; arg: next available index */
+	VHC_UPCALL_RING_BROKEN = 5,  /* id: ring; status: -errno, as vhc_ring_pop's; it stays
+					the reactor's until stopped */
+	VHC_UPCALL_LOAD_DONE = 6,    /* id: load; status: 0 or -errno */
+};
+
+#define VHC_MSG_MAX 4096u /* bytes of a message's payload */
+#define VHC_MSG_MAX_FDS 32u
+#define VHC_UPCALL_SLOTS 256u
+
+/* A slot of the upcall ring. Descriptors in it are the reader's to close. */
+struct vhc_upcall {
+	uint32_t type;
+	uint32_t id;
+	int32_t status;
+	uint32_t len; /* bytes of data */
+	uint64_t arg;
+	uint32_t num_fds;
+	uint32_t reserved;
+	int32_t fds[VHC_MSG_MAX_FDS];
+	uint8_t data[VHC_MSG_MAX + 16];
+};
+
+struct vhc_upcalls;
+
+struct vhc_upcalls_info {
+	uint64_t slots; /* address of VHC_UPCALL_SLOTS struct vhc_upcall, never unmapped */
+	int32_t fd;	/* pipe: readable when upcalls wait; the caller's to read and close */
+	uint32_t reserved;
+};
+
+/* Makes an upcall ring: many writers, one reader. Errors: -ENOMEM, -EMFILE. Thread: any. */
+VHC_API int vhc_upcalls_create(struct vhc_upcalls **out, struct vhc_upcalls_info *info);
+
+/*
+ * Gives back the first `consumed` slots of those last reported and returns how
+ * many consecutive slots are now ready; the first follows the last one given
+ * back, modulo VHC_UPCALL_SLOTS. When it returns 0, the next upcall writes a
+ * byte to the pipe. A full ring holds its writers back; none is lost.
+ * Thread: one reader.
+ */
+VHC_API int vhc_upcalls_advance(struct vhc_upcalls *upcalls, uint32_t consumed);
+
+/* Drops the caller's reference. Writers must be gone. Thread: control. */
+VHC_API void vhc_upcalls_release(struct vhc_upcalls *upcalls);
+
+/* ---- Transport: messages with descriptors over Unix sockets -------------------- */
+
+/*
+ * Listens on a Unix socket at path with permission bits mode. A file already at
+ * path is -EADDRINUSE. Returns the descriptor, which is the caller's.
+ * Errors: bind(2)'s. Thread: any (mode is set with umask unaffected).
+ */
+VHC_API int vhc_socket_listen(const char *path, uint32_t mode);
+
+/* Connects to a Unix socket. Returns the descriptor. Errors: connect(2)'s. Thread: any. */
+VHC_API int vhc_socket_connect(const char *path);
+
+/*
+ * Makes a connected pair, for the back-end channel of vhost-user
+ * (SET_BACKEND_REQ_FD) and for tests. Thread: any.
+ */
+VHC_API int vhc_socket_pair(int32_t fds[2]);
+
+/*
+ * Writes the user id of the process that connected Unix socket fd, as it was
+ * then. Errors: -EBADF, -ENOTSOCK, -EINVAL (not a connected Unix socket).
+ * Thread: any.
+ */
+VHC_API int vhc_socket_peer_uid(int32_t fd, uint32_t *uid);
+
+/* One thread that reads messages from many connections. */
+struct vhc_transport;
+
+/* Starts the thread. Errors: -ENOMEM, -EMFILE, -EAGAIN. Thread: any. */
+VHC_API int vhc_transport_create(struct vhc_upcalls *upcalls, struct vhc_transport **out);
+
+/*
+ * Accepts connections on listening socket fd: VHC_UPCALL_ACCEPTED for each.
+ * Returns its id (> 0). Errors: -EBADF, -ENOMEM. Thread: control.
+ */
+VHC_API int vhc_transport_listen(struct vhc_transport *transport, int32_t fd);
+
+/*
+ * Takes over connected socket fd (duplicated) as if it had been accepted, but
+ * without the upcall. Returns its id. Thread: control.
+ */
+VHC_API int vhc_transport_connect(struct vhc_transport *transport, int32_t fd);
+
+/*
+ * Lets connection id deliver its next message. A connection delivers one, then
+ * waits for this call; a new one waits for it too, so there is at most one
+ * unanswered message for each connection in the upcall ring.
+ * Errors: -ENOENT. Thread: control.
+ */
+VHC_API int vhc_transport_next(struct vhc_transport *transport, uint32_t id);
+
+/*
+ * Sends one message, whole or not at all, with descriptors (which stay the
+ * caller's). Errors: -ENOENT, -EAGAIN (the peer does not read), -EPIPE.
+ * Thread: control.
+ */
+VHC_API int vhc_transport_send(struct vhc_transport *transport, uint32_t id, const uint8_t *message,
+			       uint32_t len, const int32_t *fds, uint32_t num_fds);
+
+/*
+ * Closes connection or listener id; a connection's VHC_UPCALL_CLOSED follows.
+ * Errors: -ENOENT. Thread: control.
+ */
+VHC_API int vhc_transport_close(struct vhc_transport *transport, uint32_t id);
+
+/* Closes everything and ends the thread. Thread: control. */
+VHC_API void vhc_transport_release(struct vhc_transport *transport);
+
+/* ---- Backends ------------------------------------------------------------------ */
+
+/* A block device: what executes reads, writes, flushes, unmaps and zeroes. */
+struct vhc_bdev;
+
+/* A device of num_blocks blocks that reads as it finds and forgets writes. */
+VHC_API int vhc_bdev_null_create(uint32_t block_size, uint64_t num_blocks, struct vhc_bdev **out);
+
+/*
+ * A RAM disk in pages, which it takes over on success (release frees them).
+ * UNMAP gives memory back to the system where whole pages allow it.
+ * Errors: -EINVAL (pages smaller than the disk, block size), -ENOMEM. Thread: any.
+ */
+VHC_API int vhc_bdev_malloc_create(const struct vhc_pages *pages, uint32_t block_size,
+				   uint64_t num_blocks, struct vhc_bdev **out);
+
+struct vhc_file_config {
+	int32_t fd;	     /* regular file or block device, opened without O_DIRECT */
+	int32_t direct_fd;   /* the same opened with O_DIRECT, or -1: buffered */
+	uint32_t block_size; /* logical, 512 or more */
+	uint32_t flags;
+	uint64_t num_blocks;
+};
+#define VHC_FILE_READONLY (1u << 0)
+#define VHC_FILE_BLOCK_DEVICE (1u << 1) /* else a regular file */
+
+/* What direct_fd's I/O must be aligned to, in bytes. */
+struct vhc_file_align {
+	uint32_t memory;
+	uint32_t offset;
+};
+
+/*
+ * Finds the alignment that O_DIRECT descriptor fd wants (statx, or by trying).
+ * Errors: -EINVAL (it does no direct I/O), -EBADF. Thread: any.
+ */
+VHC_API int vhc_file_alignment(int32_t fd, struct vhc_file_align *out);
+
+/*
+ * A file or block device through io_uring. Buffered reads that the page cache
+ * holds are answered at once. Buffers that direct I/O cannot take are bounced.
+ * Errors: -EINVAL, -EBADF, -ENOMEM, -EMFILE, -ENOSYS (no io_uring). Thread: any.
+ */
+VHC_API int vhc_bdev_file_create(const struct vhc_file_config *config, struct vhc_bdev **out);
+
+/*
+ * Sets the number of blocks, seen by the next request. The backend must have
+ * them: a RAM disk refuses more than its pages hold (-ENOSPC). To shrink, stop
+ * the rings first. Thread: control.
+ */
+VHC_API int vhc_bdev_resize(struct vhc_bdev *bdev, uint64_t num_blocks);
+
+/*
+ * Moves a RAM disk to larger pages, taken over on success. No ring may run on
+ * it. Errors: -EINVAL (not a RAM disk, pages too small), -EBUSY. Thread: control.
+ */
+VHC_API int vhc_bdev_malloc_move(struct vhc_bdev *bdev, const struct vhc_pages *pages,
+				 uint64_t num_blocks);
+
+/* Drops the caller's reference; the last one closes. Thread: control. */
+VHC_API void vhc_bdev_release(struct vhc_bdev *bdev);
+
+/* ---- virtio-blk ------------------------------------------------------------------ */
+
+/* The request side of a virtio-blk device (virtio 5.2.6). */
+struct vhc_blk;
+
+struct vhc_blk_config {
+	uint64_t bdev;	   /* struct vhc_bdev *; 0: gone, every request ends in IOERR */
+	uint64_t features; /* negotiated: FLUSH, DISCARD, WRITE_ZEROES, CONFIG_WCE, RO matter */
+	uint32_t flags;
+	uint32_t max_discard_sectors; /* limits that the configuration space shows, enforced */
+	uint32_t max_discard_segments;
+	uint32_t max_write_zeroes_sectors;
+	uint32_t max_write_zeroes_segments;
+	uint8_t serial[20]; /* GET_ID's answer, zero-padded */
+};
+#define VHC_BLK_READONLY (1u << 0)
+
+/* Errors: -EINVAL, -ENOMEM. Thread: any. */
+VHC_API int vhc_blk_create(const struct vhc_blk_config *config, struct vhc_blk **out);
+
+/*
+ * Write-back (1) or write-through (0) cache, virtio 5.2.5.2: in write-through
+ * each write is durable when it completes. Seen by the next request. Thread: any.
+ */
+VHC_API void vhc_blk_set_writeback(struct vhc_blk *blk, int32_t writeback);
+
+/* Drops the caller's reference. Thread: any. */
+VHC_API void vhc_blk_release(struct vhc_blk *blk);
+
+/* ---- Reactors ---------------------------------------------------------------------- */
+
+enum vhc_reactor_mode {
+	VHC_MODE_ADAPTIVE = 0,	/* polls while there is work, then sleeps */
+	VHC_MODE_POLL = 1,	/* never sleeps */
+	VHC_MODE_INTERRUPT = 2, /* never spins */
+};
+
+/* A thread that owns rings and runs them. */
+struct vhc_reactor;
+
+struct vhc_reactor_config {
+	int32_t cpu;	  /* processor to pin to, or -1 */
+	uint32_t mode;	  /* enum vhc_reactor_mode */
+	uint64_t spin_ns; /* adaptive: how long to poll without work before sleeping; 0: default */
+};
+
+/*
+ * Starts a reactor. stats_addr gets the address of its struct vhc_reactor_stats,
+ * which is never unmapped. Errors: -EINVAL (no such cpu or mode), -ENOMEM,
+ * -EMFILE, -EAGAIN. Thread: any.
+ */
+VHC_API int vhc_reactor_create(struct vhc_upcalls *upcalls, const struct vhc_reactor_config *config,
+			       struct vhc_reactor **out, uint64_t *stats_addr);
+
+/*
+ * Gives ring to the reactor, to be served by blk; returns when the reactor has
+ * it. bdev_stats: struct vhc_stats * that counts the requests of blk's bdev on
+ * this reactor, or 0. Errors: -EBUSY (the ring runs), -EMFILE, -ENOMEM, -EPERM
+ * (kick_fd cannot be waited for). Thread: control.
+ */
+VHC_API int vhc_reactor_start_ring(struct vhc_reactor *reactor, struct vhc_ring *ring,
+				   struct vhc_blk *blk, uint64_t bdev_stats);
+
+/*
+ * Asks the reactor to take no more from ring, let what is in flight end, and
+ * give it back: VHC_UPCALL_RING_STOPPED says when. Errors: -ENOENT (not this
+ * reactor's). Thread: control.
+ */
+VHC_API int vhc_reactor_stop_ring(struct vhc_reactor *reactor, struct vhc_ring *ring);
+
+/* Stops the thread. Errors: -EBUSY (it owns rings). Thread: control. */
+VHC_API int vhc_reactor_release(struct vhc_reactor *reactor);
+
+/* ---- Loads: the driver side in bulk ---------------------------------------------------- */
+
+enum vhc_load_rw {
+	VHC_LOAD_READ = 0,
+	VHC_LOAD_WRITE = 1,
+	VHC_LOAD_RANDREAD = 2,
+	VHC_LOAD_RANDWRITE = 3,
+	VHC_LOAD_RANDRW = 4,
+};
+
+/* One thread that keeps rings of a virtio-blk device full. */
+struct vhc_load;
+
+struct vhc_load_config {
+	uint64_t stats;	      /* struct vhc_stats *: requests as the driver sees them */
+	uint64_t buffers;     /* address of memory shared with the device */
+	uint64_t buffers_len; /* bytes: vhc_load_buffer_bytes() at least */
+	uint64_t gpa_delta;   /* added to an address there to get its gpa */
+	uint64_t offset;      /* first byte of the device to use */
+	uint64_t size;	      /* bytes from there to use, a multiple of block_size */
+	uint64_t ios;	      /* stop after so many requests; 0: no limit */
+	uint64_t runtime_ns;  /* stop after so long; 0: no limit */
+	uint64_t seed;	      /* of the offsets and the data */
+	uint32_t rw;	      /* enum vhc_load_rw */
+	uint32_t block_size;  /* bytes a request, a multiple of 512 */
+	uint32_t iodepth;     /* requests in flight on each ring */
+	uint32_t rwmix_read;  /* percent of reads in randrw */
+	uint32_t verify;      /* 1: write blocks with a crc32c and check what is read */
+	uint32_t mode;	      /* VHC_MODE_POLL or VHC_MODE_INTERRUPT */
+	int32_t cpu;	      /* processor to pin to, or -1 */
+	uint32_t id;	      /* comes back in VHC_UPCALL_LOAD_DONE */
+};
+
+struct vhc_load_result {
+	uint64_t elapsed_ns;
+	uint64_t verified;	/* blocks read back and checked */
+	uint64_t verify_errors; /* blocks that differed */
+	uint64_t first_bad;	/* byte offset of the first of them */
+	uint64_t cpu_ns;	/* processor time of the thread */
+};
+
+/* Bytes of shared memory that a load of this shape needs. Thread: any. */
+VHC_API int64_t vhc_load_buffer_bytes(uint32_t block_size, uint32_t iodepth, uint32_t num_rings);
+
+/*
+ * Makes a load over num_rings rings whose handles are at rings. Without ios and
+ * runtime_ns it goes over the size once. With verify, what was written is read
+ * back and checked at the end, and reads check blocks that an earlier load of
+ * the same seed wrote. Errors: -EINVAL (each limit above), -ENOMEM. Thread: any.
+ */
+VHC_API int vhc_load_create(struct vhc_upcalls *upcalls, const struct vhc_load_config *config,
+			    const uint64_t *rings, uint32_t num_rings, struct vhc_load **out);
+
+/* Starts it. Errors: -EAGAIN, -EALREADY. Thread: control. */
+VHC_API int vhc_load_start(struct vhc_load *load);
+
+/* Asks it to end soon; VHC_UPCALL_LOAD_DONE comes as ever. Thread: any. */
+VHC_API void vhc_load_stop(struct vhc_load *load);
+
+/* Its result so far. Thread: any. */
+VHC_API int vhc_load_result(const struct vhc_load *load, struct vhc_load_result *out);
+
+/* Ends it if it runs, waits for it, frees it. Thread: control. */
+VHC_API void vhc_load_release(struct vhc_load *load);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
