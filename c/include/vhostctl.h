@@ -395,7 +395,8 @@ enum vhc_upcall_type {
 	VHC_UPCALL_RING_STOPPED = 4, /* id: ring; arg: next available index */
 	VHC_UPCALL_RING_BROKEN = 5,  /* id: ring; status: -errno, as vhc_ring_pop's; it stays
 					the reactor's until stopped */
-	VHC_UPCALL_LOAD_DONE = 6,    /* id: load; status: 0 or -errno */
+	VHC_UPCALL_LOAD_DONE = 6,    /* id: load; status: 0, -EPROTO (a ring is broken) or
+					-ETIMEDOUT (see vhc_load_stop) */
 };
 
 #define VHC_MSG_MAX 4096u /* bytes of a message's payload */
@@ -656,7 +657,7 @@ struct vhc_load;
 
 struct vhc_load_config {
 	uint64_t stats;	      /* struct vhc_stats *: requests as the driver sees them */
-	uint64_t buffers;     /* address of memory shared with the device */
+	uint64_t buffers;     /* address of memory shared with the device, 4096-aligned */
 	uint64_t buffers_len; /* bytes: vhc_load_buffer_bytes() at least */
 	uint64_t gpa_delta;   /* added to an address there to get its gpa */
 	uint64_t offset;      /* first byte of the device to use */
@@ -665,7 +666,7 @@ struct vhc_load_config {
 	uint64_t runtime_ns;  /* stop after so long; 0: no limit */
 	uint64_t seed;	      /* of the offsets and the data */
 	uint32_t rw;	      /* enum vhc_load_rw */
-	uint32_t block_size;  /* bytes a request, a multiple of 512 */
+	uint32_t block_size;  /* bytes a request, a multiple of 512, up to 64 MiB */
 	uint32_t iodepth;     /* requests in flight on each ring */
 	uint32_t rwmix_read;  /* percent of reads in randrw */
 	uint32_t verify;      /* 1: write blocks with a crc32c and check what is read */
@@ -675,29 +676,42 @@ struct vhc_load_config {
 };
 
 struct vhc_load_result {
-	uint64_t elapsed_ns;
+	uint64_t elapsed_ns;	/* without verify's reading back */
 	uint64_t verified;	/* blocks read back and checked */
 	uint64_t verify_errors; /* blocks that differed */
 	uint64_t first_bad;	/* byte offset of the first of them */
-	uint64_t cpu_ns;	/* processor time of the thread */
+	uint64_t cpu_ns;	/* processor time of the thread, once it is done */
 };
 
-/* Bytes of shared memory that a load of this shape needs. Thread: any. */
+/* Bytes of shared memory that a load of this shape needs. Errors: -EINVAL. Thread: any. */
 VHC_API int64_t vhc_load_buffer_bytes(uint32_t block_size, uint32_t iodepth, uint32_t num_rings);
 
 /*
  * Makes a load over num_rings rings whose handles are at rings. Without ios and
- * runtime_ns it goes over the size once. With verify, what was written is read
- * back and checked at the end, and reads check blocks that an earlier load of
- * the same seed wrote. Errors: -EINVAL (each limit above), -ENOMEM. Thread: any.
+ * runtime_ns it makes as many requests as the size has blocks.
+ * With verify, a load that writes reads back and checks at the end all that it
+ * wrote, unless it was stopped (that part is in no statistics); randrw also
+ * checks reads of what it wrote before. A read load expects each block to come
+ * from an earlier load of the same seed, offset and block_size. Verify
+ * needs 2 bytes a block, and as many blocks as there are requests in flight.
+ * Errors: -EINVAL (each limit above, a ring too small for iodepth, a ring
+ * without call_fd in interrupt mode), -ENOMEM, -EMFILE. Thread: any.
  */
 VHC_API int vhc_load_create(struct vhc_upcalls *upcalls, const struct vhc_load_config *config,
 			    const uint64_t *rings, uint32_t num_rings, struct vhc_load **out);
 
-/* Starts it. Errors: -EAGAIN, -EALREADY. Thread: control. */
+/*
+ * Starts it. The rings are its own until VHC_UPCALL_LOAD_DONE. Errors: -EALREADY,
+ * -EBUSY (chains are in flight), -ENOSPC (descriptors are in use), -EINVAL (no such
+ * cpu), -EAGAIN. Thread: control.
+ */
 VHC_API int vhc_load_start(struct vhc_load *load);
 
-/* Asks it to end soon; VHC_UPCALL_LOAD_DONE comes as ever. Thread: any. */
+/*
+ * Asks it to end soon; VHC_UPCALL_LOAD_DONE comes as ever. What the device has
+ * not returned a second later is given up: the status is -ETIMEDOUT, and the
+ * rings are to be made anew. Thread: any.
+ */
 VHC_API void vhc_load_stop(struct vhc_load *load);
 
 /* Its result so far. Thread: any. */

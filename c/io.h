@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* One request on its way from a ring through a backend and back. */
+#ifndef VHC_IO_H
+#define VHC_IO_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/uio.h>
+
+#include "vhostctl.h"
+
+struct queue;
+
+#define IO_INLINE_IOV 4u
+
+/* Most data of a READ or WRITE: what every system call moves whole. */
+#define IO_MAX_BYTES (1u << 30)
+
+/* WRITE, WRITE_ZEROES: must be durable when it completes (write-through). */
+#define IO_DURABLE (1u << 0)
+/* WRITE_ZEROES may give the space back to the system. */
+#define IO_MAY_UNMAP (1u << 1)
+
+/* Its pieces or ranges are in an array of their own (io_large_iov). */
+#define IO_LARGE (1u << 2)
+
+/* A range of the device, in bytes; UNMAP and WRITE_ZEROES have iovcnt of them. */
+struct io_range {
+	uint64_t offset;
+	uint64_t len;
+};
+_Static_assert(sizeof(struct io_range) == sizeof(struct iovec), "they share the array");
+_Static_assert(sizeof(struct vhc_iov) == sizeof(struct iovec), "they share the array");
+
+/* An op, flags and iovcnt as they lie in struct io, to be set with one store. */
+static inline uint32_t io_kind(uint8_t op, uint8_t flags, uint16_t iovcnt)
+{
+	return op | (uint32_t)flags << 8 | (uint32_t)iovcnt << 16;
+}
+
+/*
+ * A slot of the queue's array, two cache lines. The frontend fills it in,
+ * checked: backends never see a range outside the device, an empty one, or one
+ * that is not a multiple of its block.
+ */
+struct io {
+	union {
+		struct {
+			uint8_t op;	 /* enum vhc_op */
+			uint8_t flags;	 /* IO_* */
+			uint16_t iovcnt; /* pieces of data, or ranges: 1..VHC_CHAIN_MAX_IOV;
+					    FLUSH: 0 */
+		};
+		uint32_t kind; /* the three together: see io_kind */
+	};
+	int32_t result;	 /* 0 or -errno, set by the backend before io_complete */
+	uint64_t offset; /* READ, WRITE: bytes from the start of the device */
+	uint64_t len;	 /* bytes in all; FLUSH: 0 */
+	union {
+		struct iovec *iov;	 /* READ, WRITE */
+		struct io_range *ranges; /* UNMAP, WRITE_ZEROES */
+	};
+	struct queue *queue;
+	uint64_t start;	  /* tick at which it was taken */
+	uint64_t backend; /* the backend's to use while it has the request */
+	uint8_t *status;  /* the frontend's: where the status byte goes */
+	struct iovec inline_iov[IO_INLINE_IOV];
+};
+
+/* Ends a request: to be called once for each, on the reactor thread that submitted it. */
+void io_complete(struct io *io);
+
+/*
+ * Points a request that has only its inline pieces at an array of
+ * VHC_CHAIN_MAX_IOV, until it completes.
+ */
+void io_large_iov(struct io *io);
+
+/* A backend's state on one reactor: no lock is ever needed in it. */
+struct bdev_channel {
+	struct vhc_bdev *bdev;
+	uint32_t inflight; /* submitted and not completed; the backend counts */
+	int event_fd;	   /* signalled at each completion, waited for edge-triggered and never
+			      read by the reactor; -1: none, the channel is polled */
+};
+
+struct bdev_ops {
+	const char *name;
+	/* Both run on the reactor's thread. */
+	int (*channel_open)(struct vhc_bdev *bdev, struct bdev_channel **out);
+	void (*channel_close)(struct bdev_channel *channel);
+	/* Takes n requests; each ends in io_complete, now or from poll. */
+	void (*submit)(struct bdev_channel *channel, struct io *const *ios, uint32_t n);
+	/* Ends what has finished; called while inflight > 0. Returns how many; NULL if synchronous.
+	 */
+	uint32_t (*poll)(struct bdev_channel *channel);
+	int (*resize)(struct vhc_bdev *bdev, uint64_t num_blocks);
+	void (*destroy)(struct vhc_bdev *bdev);
+};
+
+/* The head of every backend's own struct. */
+struct vhc_bdev {
+	const struct bdev_ops *ops;
+	atomic_uint refs;
+	uint32_t block_size; /* a power of two, 512 or more */
+	_Atomic uint64_t num_blocks;
+};
+
+/* Largest block a backend may have. */
+#define BDEV_MAX_BLOCK_SIZE 65536u
+
+/*
+ * Whether a device can have this shape: block size a power of two in
+ * 512..BDEV_MAX_BLOCK_SIZE, at least one block, all of it below 2^63 bytes.
+ */
+bool bdev_shape_valid(uint32_t block_size, uint64_t num_blocks);
+
+void bdev_init(struct vhc_bdev *bdev, const struct bdev_ops *ops, uint32_t block_size,
+	       uint64_t num_blocks);
+void bdev_ref(struct vhc_bdev *bdev);
+
+#endif

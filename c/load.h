@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* What the parts of a load share: load.c (its life), load_run.c (the loop), load_verify.c. */
+#ifndef VHC_LOAD_H
+#define VHC_LOAD_H
+
+#include <linux/virtio_blk.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "driver_ring.h"
+#include "vhostctl.h"
+
+#define LOAD_PIECES 3u /* of a request: header, data, status */
+
+/* One of the iodepth requests of a ring. Its chain is built once; only the header changes. */
+struct load_slot {
+	uint64_t submitted; /* tick */
+	uint64_t block;	    /* of the load's, not of the device's */
+	struct vring_desc *data;
+	uint16_t head;
+	uint8_t op;	    /* VHC_OP_READ or VHC_OP_WRITE */
+	uint8_t generation; /* verify: what is written, or is to be read; 0: not known */
+};
+
+struct load_ring {
+	struct vhc_driver_ring *ring;
+	struct virtio_blk_outhdr *headers; /* these three in shared memory, by slot */
+	uint8_t *status;
+	uint8_t *data;
+	struct load_slot *slots;
+};
+
+/* What verify knows of a block. */
+struct load_block {
+	uint8_t generation; /* of what it holds; 0: not known */
+	bool busy;	    /* a request on it is in flight */
+};
+
+struct vhc_load {
+	struct vhc_load_config config;
+	struct vhc_stats *stats;
+	struct vhc_upcalls *upcalls;
+	struct load_ring *rings;
+	struct pollfd *calls; /* interrupt mode: those of the rings, then wake_fd */
+	uint32_t num_rings;
+
+	/* The loop's own. */
+	uint64_t left; /* requests that may yet be made */
+	uint64_t blocks;
+	uint64_t next_block; /* sequential */
+	uint64_t random;
+	uint64_t sectors; /* a block */
+	uint64_t inflight;
+	uint64_t started, stopped; /* ticks; stopped: when stop was seen, or 0 */
+	uint64_t last_latency[2];  /* the last latency: in ticks, in ns */
+	uint32_t last_bucket;
+	uint64_t read_below; /* randrw: a random number of 32 bits below it makes a read */
+	uint32_t idle_spins;
+	bool is_random, is_mixed;
+	bool readback; /* verify's last phase: what was written is read */
+	uint8_t first_op;
+	struct load_block *known; /* verify: by block; else NULL */
+
+	/* Seen by other threads. */
+	atomic_bool stop, releasing;
+	_Atomic uint64_t elapsed_ns, verified, verify_errors, first_bad, cpu_ns;
+	int wake_fd;
+	bool thread_runs;
+	pthread_t thread;
+};
+
+/* Runs the load on the calling thread. Returns 0 or -errno. */
+int load_run(struct vhc_load *load);
+
+/* Whether a write load's own blocks are to be read back. */
+bool load_writes(const struct vhc_load *load);
+
+/* The next of a sequence of pseudo-random numbers (splitmix64). */
+static inline uint64_t load_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+/*
+ * Verify. A block in flight is claimed, so that no two requests meet on it and
+ * what a read must find is certain.
+ */
+
+/* Marks the first block from `block` on that is not in flight and returns it. */
+uint64_t load_verify_claim(struct vhc_load *load, uint64_t block);
+
+/* Readback: claims the next block that was written. */
+uint64_t load_verify_claim_written(struct vhc_load *load);
+
+/* How many blocks hold what this load wrote. */
+uint64_t load_verify_count(const struct vhc_load *load);
+
+/* Before a request is offered: fills in what it writes, notes what it must read. */
+void load_verify_prepare(struct vhc_load *load, struct load_slot *slot, uint8_t *data);
+
+/* After it: checks what was read. */
+void load_verify_finish(struct vhc_load *load, struct load_slot *slot, const uint8_t *data,
+			bool failed);
+
+#endif

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The loop of a load: takes all that a ring has used, makes as many new
+ * requests, shows them at once. It must cost less than what it measures: one
+ * reading of the clock a batch, no division, no descriptor written twice.
+ */
+#include <poll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "load.h"
+#include "stats.h"
+#include "tick.h"
+
+#define SPINS_BEFORE_PAUSE 4096u /* a pause instruction lasts as long as a short request */
+#define SPINS_PER_LOOK 256u	 /* at the clock, while nothing comes back */
+#define SLEEP_MS 100
+#define STOP_NS 1000000000u /* what is in flight for so long after a stop is given up */
+
+/* What one batch adds to the statistics. Index: VHC_OP_READ, VHC_OP_WRITE. */
+struct tally {
+	uint64_t count[2], errors[2], latency_ns[2];
+};
+
+bool load_writes(const struct vhc_load *load)
+{
+	return load->config.rw != VHC_LOAD_READ && load->config.rw != VHC_LOAD_RANDREAD;
+}
+
+/* ---- Making requests ------------------------------------------------------------ */
+
+static inline uint64_t next_in_sequence(struct vhc_load *load)
+{
+	uint64_t block = load->next_block++;
+	if (load->next_block == load->blocks)
+		load->next_block = 0;
+	return block;
+}
+
+static inline uint64_t pick_block(struct vhc_load *load)
+{
+	uint64_t block =
+	    load->is_random
+		? (uint64_t)((unsigned __int128)load_random(&load->random) * load->blocks >> 64)
+		: next_in_sequence(load);
+	return load->known ? load_verify_claim(load, block) : block;
+}
+
+static inline uint8_t pick_op(struct vhc_load *load)
+{
+	if (!load->is_mixed)
+		return load->first_op;
+	return load_random(&load->random) >> 32 < load->read_below ? VHC_OP_READ : VHC_OP_WRITE;
+}
+
+static void set_op(struct load_slot *slot, struct virtio_blk_outhdr *header, uint8_t op)
+{
+	bool read = op == VHC_OP_READ;
+	slot->op = op;
+	header->type = read ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT;
+	slot->data->flags = VRING_DESC_F_NEXT | (read ? VRING_DESC_F_WRITE : 0);
+}
+
+/* Makes slot i the next request, if there is to be one. */
+static inline bool prepare(struct vhc_load *load, struct load_ring *on, uint32_t i, uint64_t now)
+{
+	if (load->left == 0)
+		return false;
+	load->left--;
+	struct load_slot *slot = &on->slots[i];
+	uint8_t op = load->readback ? VHC_OP_READ : pick_op(load);
+	slot->block = load->readback ? load_verify_claim_written(load) : pick_block(load);
+	slot->submitted = now;
+	if (slot->op != op)
+		set_op(slot, &on->headers[i], op);
+	on->headers[i].sector = load->config.offset / 512 + slot->block * load->sectors;
+	on->status[i] = UINT8_MAX;
+	if (load->known)
+		load_verify_prepare(load, slot, on->data + (uint64_t)i * load->config.block_size);
+	return true;
+}
+
+static void fill(struct vhc_load *load, struct load_ring *on)
+{
+	uint64_t now = tick_now();
+	for (uint32_t i = 0; i < load->config.iodepth && prepare(load, on, i, now); i++) {
+		driver_ring_offer(on->ring, on->slots[i].head);
+		load->inflight++;
+	}
+	driver_ring_publish(on->ring);
+}
+
+/* ---- Taking them back --------------------------------------------------------------- */
+
+static inline void record_latency(struct vhc_load *load, const struct load_slot *slot, uint64_t now,
+				  struct tally *tally)
+{
+	uint64_t ticks = now - slot->submitted;
+	/* Requests come and go in batches, so most have the latency of the one before. */
+	if (ticks != load->last_latency[0]) {
+		load->last_latency[0] = ticks;
+		load->last_latency[1] = tick_to_ns(ticks);
+		load->last_bucket = stats_bucket(load->last_latency[1]);
+	}
+	tally->latency_ns[slot->op] += load->last_latency[1];
+	stats_add(&load->stats->op[slot->op].hist[load->last_bucket], 1);
+}
+
+static inline void finish(struct vhc_load *load, struct load_ring *on, uint32_t i, uint64_t now,
+			  struct tally *tally)
+{
+	struct load_slot *slot = &on->slots[i];
+	bool failed = on->status[i] != VIRTIO_BLK_S_OK;
+	if (load->known)
+		load_verify_finish(load, slot, on->data + (uint64_t)i * load->config.block_size,
+				   failed);
+	if (load->readback)
+		return;
+	tally->count[slot->op]++;
+	tally->errors[slot->op] += failed;
+	record_latency(load, slot, now, tally);
+}
+
+static inline void add_up(struct vhc_load *load, const struct tally *tally)
+{
+	for (uint32_t op = VHC_OP_READ; op <= VHC_OP_WRITE; op++) {
+		if (tally->count[op] == 0)
+			continue;
+		struct vhc_op_stats *stats = &load->stats->op[op];
+		uint64_t good = tally->count[op] - tally->errors[op];
+		stats_add(&stats->count, tally->count[op]);
+		stats_add(&stats->bytes, good * load->config.block_size);
+		stats_add(&stats->errors, tally->errors[op]);
+		stats_add(&stats->latency_ns, tally->latency_ns[op]);
+	}
+	stats_add(&load->stats->batches, 1);
+	stats_set(&load->stats->inflight, load->inflight);
+}
+
+/* Ends the making of requests when the time is over or a stop was asked for. */
+static inline void check_limits(struct vhc_load *load, uint64_t now)
+{
+	uint64_t elapsed = tick_to_ns(now - load->started);
+	if (!load->readback) {
+		atomic_store_explicit(&load->elapsed_ns, elapsed, memory_order_relaxed);
+		if (load->config.runtime_ns && elapsed >= load->config.runtime_ns)
+			load->left = 0;
+	}
+	if (!atomic_load_explicit(&load->stop, memory_order_relaxed))
+		return;
+	load->left = 0;
+	if (load->stopped == 0)
+		load->stopped = now;
+}
+
+/* Turns round what the device has done on a ring. Returns how many, or -EPROTO. */
+static int serve(struct vhc_load *load, struct load_ring *on)
+{
+	struct vhc_driver_ring *ring = on->ring;
+	int n = driver_ring_ready(ring);
+	if (n <= 0)
+		return n;
+	uint64_t now = tick_now();
+	struct tally tally = {0};
+	for (int done = 0; done < n; done++) {
+		uint32_t len;
+		int head = driver_ring_take(ring, &len);
+		if (head < 0)
+			return head;
+		uint32_t i = (uint32_t)ring->chains[head].token;
+		finish(load, on, i, now, &tally);
+		if (prepare(load, on, i, now))
+			driver_ring_offer(ring, (uint16_t)head);
+		else
+			load->inflight--;
+	}
+	driver_ring_publish(ring);
+	if (!load->readback)
+		add_up(load, &tally);
+	check_limits(load, now);
+	return n;
+}
+
+/* ---- Waiting ---------------------------------------------------------------------------- */
+
+static void sleep_for_calls(struct vhc_load *load)
+{
+	bool ready = false;
+	for (uint32_t i = 0; i < load->num_rings; i++)
+		ready |= driver_ring_arm(load->rings[i].ring);
+	/* wake_fd stays readable once a stop was asked for, so it is then left out. */
+	nfds_t fds = load->num_rings + (load->stopped == 0);
+	int n = poll(load->calls, fds, ready ? 0 : SLEEP_MS);
+	for (uint32_t i = 0; i < load->num_rings; i++) {
+		if (n > 0 && load->calls[i].revents)
+			driver_ring_take_call(load->rings[i].ring);
+		driver_ring_disarm(load->rings[i].ring);
+	}
+}
+
+static void spin(struct vhc_load *load)
+{
+	if (load->idle_spins < SPINS_BEFORE_PAUSE)
+		return;
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+/* Nothing has come back. Returns -ETIMEDOUT when it is not worth waiting any more. */
+static int idle(struct vhc_load *load)
+{
+	load->idle_spins++;
+	if (load->config.mode == VHC_MODE_INTERRUPT)
+		sleep_for_calls(load);
+	else
+		spin(load);
+	if (load->config.mode == VHC_MODE_POLL && load->idle_spins % SPINS_PER_LOOK)
+		return 0;
+	uint64_t now = tick_now();
+	check_limits(load, now);
+	return load->stopped && tick_to_ns(now - load->stopped) > STOP_NS ? -ETIMEDOUT : 0;
+}
+
+static int run_phase(struct vhc_load *load)
+{
+	for (uint32_t i = 0; i < load->num_rings; i++)
+		fill(load, &load->rings[i]);
+	while (load->inflight > 0) {
+		int served = 0;
+		for (uint32_t i = 0; i < load->num_rings; i++) {
+			int n = serve(load, &load->rings[i]);
+			if (n < 0)
+				return n;
+			served += n;
+		}
+		if (served > 0) {
+			load->idle_spins = 0;
+			continue;
+		}
+		int rc = idle(load);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int load_run(struct vhc_load *load)
+{
+	uint64_t limit = load->config.runtime_ns ? UINT64_MAX : load->blocks;
+	load->left = load->config.ios ? load->config.ios : limit;
+	load->started = tick_now();
+	int rc = run_phase(load);
+	if (rc || !load->known || !load_writes(load) || load->stopped)
+		return rc;
+	load->readback = true;
+	load->next_block = 0;
+	load->left = load_verify_count(load);
+	return run_phase(load);
+}
