@@ -108,7 +108,7 @@ const FROM_ERRNO: Readonly<Record<string, ErrorCode>> = {
  */
 export function fromErrno(error: unknown, context: string): VhostctlError {
 	if (error instanceof VhostctlError) return error;
-	const message = error instanceof Error ? error.message : String(error);
+	const message = messageOf(error);
 	const errno = errnoName(error);
 	const code =
 		errno === undefined ? "E_INTERNAL" : (FROM_ERRNO[errno] ?? "E_IO");
@@ -116,6 +116,11 @@ export function fromErrno(error: unknown, context: string): VhostctlError {
 		cause: error,
 		...(errno === undefined ? {} : { details: { errno } }),
 	});
+}
+
+/** The text of anything thrown. */
+export function messageOf(error: unknown): string {
+	return error instanceof Error ? error.message : String(error);
 }
 
 function errnoName(error: unknown): string | undefined {

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+import { VhostctlError } from "../errors.ts";
+import { createLock, type Lock } from "../lock.ts";
+import {
+	allocStatsPage,
+	type Stats,
+	type StatsPage,
+	sumStats,
+} from "../stats.ts";
+import type { Backend } from "./backend.ts";
+import { type Claims, type ClaimType, createClaims } from "./claims.ts";
+
+/** What serves a bdev to others: a controller. */
+export interface BdevUser {
+	readonly name: string;
+	/** True: it never writes. */
+	readonly readonly: boolean;
+	/** Stops I/O until resume. Resolves when none is in flight; does not reject. */
+	pause(): Promise<void>;
+	resume(): Promise<void>;
+	/** The bdev is gone: from here on requests fail. Called while paused. */
+	removed(): void;
+	/** Its size changed, or it is gone: time to tell the other end. */
+	changed(): Promise<void>;
+}
+
+/** A block device: a backend with a name, those who use it and what they did. */
+export class Bdev {
+	readonly name: string;
+	readonly uuid: string;
+	readonly backend: Backend;
+	readonly #claims: Claims;
+	readonly #users = new Set<BdevUser>();
+	readonly #pages = new Map<number, StatsPage>();
+	readonly #lock: Lock = createLock();
+	#removing = false;
+
+	constructor(name: string, uuid: string, backend: Backend) {
+		this.name = name;
+		this.uuid = uuid;
+		this.backend = backend;
+		this.#claims = createClaims(name);
+	}
+
+	/** Being deleted: nobody new may use it. */
+	get removing(): boolean {
+		return this.#removing;
+	}
+
+	get claimType(): ClaimType | undefined {
+		return this.#claims.type;
+	}
+
+	/** Gives the bdev to a user; the result takes it back. Throws E_BUSY, E_NOT_FOUND. */
+	claim(user: BdevUser): () => void {
+		if (this.#removing) throw notFound(this.name);
+		const type = user.readonly ? "read_many_write_none" : "exclusive_write";
+		const release = this.#claims.claim(`controller ${user.name}`, type);
+		this.#users.add(user);
+		return () => {
+			this.#users.delete(user);
+			release();
+		};
+	}
+
+	/** The page that counts what a reactor did for this bdev. */
+	pageFor(reactor: number): StatsPage {
+		let page = this.#pages.get(reactor);
+		if (!page) {
+			page = allocStatsPage();
+			this.#pages.set(reactor, page);
+		}
+		return page;
+	}
+
+	/** The reactors that ever served it, each with its page. */
+	get pages(): ReadonlyMap<number, StatsPage> {
+		return this.#pages;
+	}
+
+	/** What all reactors did for it. */
+	stats(): Stats {
+		return sumStats([...this.#pages.values()].map((page) => page.read()));
+	}
+
+	/** Changes the size; users and their guests see it at once. Throws the backend's errors. */
+	resize(numBlocks: number): Promise<void> {
+		return this.#change(() =>
+			this.backend.resize(numBlocks, (work) => this.#quiesced(work)),
+		);
+	}
+
+	/** Takes over the size that the medium has now. Throws the backend's errors. */
+	rescan(): Promise<void> {
+		return this.#change(() =>
+			this.backend.rescan((work) => this.#quiesced(work)),
+		);
+	}
+
+	/** Takes the bdev from its users, whose requests fail from then on, and releases it. */
+	remove(): Promise<void> {
+		this.#removing = true;
+		return this.#lock(async () => {
+			const users = [...this.#users];
+			await this.#quiesced(() => {
+				for (const user of users) user.removed();
+			});
+			await tell(users);
+			this.#users.clear();
+			this.backend.release();
+			for (const page of this.#pages.values()) page.free();
+			this.#pages.clear();
+		});
+	}
+
+	#change(work: () => Promise<void>): Promise<void> {
+		if (this.#removing) throw notFound(this.name);
+		return this.#lock(async () => {
+			const before = this.backend.numBlocks;
+			await work();
+			if (this.backend.numBlocks !== before) await tell([...this.#users]);
+		});
+	}
+
+	async #quiesced<T>(work: () => T): Promise<T> {
+		const users = [...this.#users];
+		await Promise.all(users.map((user) => user.pause()));
+		try {
+			return work();
+		} finally {
+			await Promise.all(users.map((user) => user.resume()));
+		}
+	}
+}
+
+async function tell(users: readonly BdevUser[]): Promise<void> {
+	await Promise.all(users.map((user) => user.changed()));
+}
+
+/** The error for a name that no bdev has. */
+export function notFound(name: string): VhostctlError {
+	return new VhostctlError("E_NOT_FOUND", `no bdev ${name}`);
+}

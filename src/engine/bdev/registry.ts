@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+import { randomUUID } from "node:crypto";
+import { VhostctlError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { Backend, BackendKind } from "./backend.ts";
+import { Bdev, notFound } from "./bdev.ts";
+import { createFileBackend, type FileOptions } from "./file.ts";
+import { createMallocBackend, type MallocOptions } from "./malloc.ts";
+import { createNullBackend, type NullOptions } from "./null.ts";
+
+/** How a bdev is to be known. */
+export interface Identity {
+	/** Unique among names and UUIDs. */
+	name: string;
+	/** Default: a random one. */
+	uuid?: string | undefined;
+}
+
+/** The bdevs of an engine, by name and by UUID. */
+export interface BdevRegistry {
+	/** Makes a RAM disk; default name: Malloc0, Malloc1, ... Throws E_INVALID, E_EXISTS, E_NO_MEMORY. */
+	createMalloc(options: Partial<Identity> & MallocOptions): Promise<Bdev>;
+	/** Makes a disk that forgets; default name: Null0, Null1, ... Throws E_INVALID, E_EXISTS. */
+	createNull(options: Partial<Identity> & NullOptions): Promise<Bdev>;
+	/** Makes a disk of a file or block device. Throws E_INVALID, E_EXISTS, E_NOT_FOUND, E_PERMISSION, E_BUSY. */
+	createFile(options: Identity & FileOptions): Promise<Bdev>;
+	/**
+	 * Deletes a bdev, in use or not: requests to it fail from then on. With
+	 * `kind`, only one of that kind. Throws E_NOT_FOUND.
+	 */
+	delete(name: string, kind?: BackendKind): Promise<void>;
+	/** Throws E_NOT_FOUND, E_INVALID, E_UNSUPPORTED, E_NO_MEMORY. */
+	resize(name: string, numBlocks: number, kind?: BackendKind): Promise<void>;
+	/** Throws E_NOT_FOUND, E_INVALID, E_UNSUPPORTED, E_IO. */
+	rescan(name: string, kind?: BackendKind): Promise<void>;
+	/** By name or UUID. Throws E_NOT_FOUND. */
+	get(name: string, kind?: BackendKind): Bdev;
+	/** Waits for it to be there. Throws E_NOT_FOUND after timeoutMs. */
+	waitFor(name: string, timeoutMs: number): Promise<Bdev>;
+	/** In the order of their making. */
+	list(): Bdev[];
+	/** Deletes all. */
+	close(): Promise<void>;
+}
+
+const MAX_TIMER = 0x7fffffff;
+
+interface Waiter {
+	name: string;
+	settle(bdev: Bdev | undefined): void;
+}
+
+export function createRegistry(log: Logger): BdevRegistry {
+	const bdevs = new Map<string, Bdev>();
+	const waiters = new Set<Waiter>();
+
+	const find = (name: string): Bdev | undefined => {
+		const lower = name.toLowerCase();
+		return bdevs.get(name) ?? [...bdevs.values()].find((b) => b.uuid === lower);
+	};
+	const get = (name: string, kind?: BackendKind): Bdev => {
+		const bdev = find(name);
+		if (!bdev || bdev.removing) throw notFound(name);
+		if (kind === undefined || bdev.backend.kind === kind) return bdev;
+		throw new VhostctlError(
+			"E_NOT_FOUND",
+			`no ${kind} bdev ${name}: it is a ${bdev.backend.kind} bdev`,
+		);
+	};
+	const freeName = (prefix: string): string => {
+		let n = 0;
+		while (find(`${prefix}${n}`)) n++;
+		return `${prefix}${n}`;
+	};
+	const checkFree = (name: string) => {
+		if (!find(name)) return;
+		throw new VhostctlError("E_EXISTS", `there is a bdev ${name} already`);
+	};
+	const add = (
+		identity: Partial<Identity>,
+		prefix: string,
+		makeBackend: () => Backend,
+	): Bdev => {
+		const name = identity.name ?? freeName(prefix);
+		const uuid = (identity.uuid ?? randomUUID()).toLowerCase();
+		checkFree(name);
+		checkFree(uuid);
+		const bdev = new Bdev(name, uuid, makeBackend());
+		bdevs.set(name, bdev);
+		log.info(
+			`bdev ${name}: ${bdev.backend.productName}, ${bdev.backend.numBlocks} blocks of ${bdev.backend.blockSize} bytes`,
+		);
+		for (const waiter of waiters) {
+			if (waiter.name === name || waiter.name.toLowerCase() === uuid) {
+				waiter.settle(bdev);
+			}
+		}
+		return bdev;
+	};
+	const removals = new Set<Promise<void>>();
+	const remove = (bdev: Bdev): Promise<void> => {
+		const removal = bdev.remove().finally(() => {
+			removals.delete(removal);
+			bdevs.delete(bdev.name);
+			log.info(`bdev ${bdev.name}: deleted`);
+		});
+		removals.add(removal);
+		return removal;
+	};
+
+	return {
+		get,
+		list: () => [...bdevs.values()].filter((bdev) => !bdev.removing),
+		createMalloc: async (options) =>
+			add(options, "Malloc", () => createMallocBackend(options, log)),
+		createNull: async (options) =>
+			add(options, "Null", () => createNullBackend(options)),
+		createFile: async (options) =>
+			add(options, options.driver, () => createFileBackend(options, log)),
+		delete: async (name, kind) => remove(get(name, kind)),
+		resize: async (name, numBlocks, kind) => {
+			const bdev = get(name, kind);
+			await bdev.resize(numBlocks);
+			log.info(`bdev ${bdev.name}: resized to ${numBlocks} blocks`);
+		},
+		rescan: async (name, kind) => {
+			const bdev = get(name, kind);
+			await bdev.rescan();
+			log.info(`bdev ${bdev.name}: has ${bdev.backend.numBlocks} blocks`);
+		},
+		waitFor: async (name, timeoutMs) => {
+			const bdev = find(name);
+			if (bdev && !bdev.removing) return bdev;
+			if (timeoutMs <= 0) throw notFound(name);
+			return new Promise<Bdev>((resolve, reject) => {
+				const waiter: Waiter = {
+					name,
+					settle(bdev) {
+						clearTimeout(timer);
+						waiters.delete(waiter);
+						if (bdev) resolve(bdev);
+						else reject(notFound(name));
+					},
+				};
+				const timer = setTimeout(
+					() => waiter.settle(undefined),
+					Math.min(timeoutMs, MAX_TIMER),
+				);
+				waiters.add(waiter);
+			});
+		},
+		close: async () => {
+			for (const waiter of waiters) waiter.settle(undefined);
+			for (const bdev of bdevs.values()) if (!bdev.removing) void remove(bdev);
+			await Promise.all(removals);
+		},
+	};
+}

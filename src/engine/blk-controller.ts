@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+import { Buffer } from "node:buffer";
+import { BLK_READONLY, native } from "../ffi/native.ts";
+import type { Bdev, BdevUser } from "./bdev/bdev.ts";
+import { fromErrno } from "./errors.ts";
+import type { Logger } from "./log.ts";
+import { leastLoaded, type Reactor } from "./reactors.ts";
+import { allocStatsPage, type StatsPage } from "./stats.ts";
+import type { RunningRing, Session, VhostDevice } from "./vhost-user/device.ts";
+import { SUPPORTED_PROTOCOL_FEATURES } from "./vhost-user/messages.ts";
+import {
+	type BlkConfig,
+	decodeConfigWrite,
+	encodeBlkConfig,
+	readConfigSpace,
+} from "./virtio/blk-config.ts";
+import { VIRTIO_BLK_F, VIRTIO_F } from "./virtio/features.ts";
+
+const MAX_QUEUES = 256;
+const SECTOR = 512;
+/** Two less than the smallest ring in use, 128: a request fits it without indirection. */
+const SEG_MAX = 126;
+const SIZE_MAX = 1024 * 1024;
+/** 16 MiB, as SPDK has it: what one request may keep a reactor busy with. */
+const MAX_UNMAP_SECTORS = 32768;
+const MAX_DISCARD_SEGMENTS = 16;
+const MAX_WRITE_ZEROES_SEGMENTS = 1;
+const SERIAL_BYTES = 20;
+
+/** A vhost-user-blk device: a socket's name, the bdev behind it, the front ends that use it. */
+export interface BlkController extends VhostDevice, BdevUser {
+	readonly name: string;
+	readonly readonly: boolean;
+	/** Undefined once the bdev was deleted: the capacity is 0 and requests fail. */
+	readonly bdev: Bdev | undefined;
+	/** The processors whose reactors serve it. */
+	readonly cpus: readonly number[];
+	/** The front ends connected. */
+	readonly sessions: readonly Session[];
+	/** What a ring did; undefined for one that never ran. */
+	ringStats(session: Session, index: number): StatsPage | undefined;
+	/** Ends all connections and gives the bdev back. */
+	close(): Promise<void>;
+}
+
+export interface BlkControllerOptions {
+	name: string;
+	bdev: Bdev;
+	/** Also set for a bdev that cannot be written. */
+	readonly: boolean;
+	/** At least one. */
+	reactors: readonly Reactor[];
+	log: Logger;
+}
+
+/** What a connection has of ours. */
+interface Attached {
+	/** By ring. */
+	readonly pages: Map<number, StatsPage>;
+	/** struct vhc_blk * and reactor of each running ring. */
+	readonly running: Map<number, { blk: bigint; reactor: Reactor }>;
+}
+
+function offeredFeatures(bdev: Bdev, readonly: boolean): bigint {
+	const { supports } = bdev.backend;
+	let features =
+		VIRTIO_F.VERSION_1 |
+		VIRTIO_F.RING_INDIRECT_DESC |
+		VIRTIO_F.RING_EVENT_IDX |
+		VIRTIO_F.ANY_LAYOUT |
+		VIRTIO_BLK_F.SIZE_MAX |
+		VIRTIO_BLK_F.SEG_MAX |
+		VIRTIO_BLK_F.BLK_SIZE |
+		VIRTIO_BLK_F.TOPOLOGY |
+		VIRTIO_BLK_F.MQ;
+	if (readonly) features |= VIRTIO_BLK_F.RO;
+	if (supports.flush) features |= VIRTIO_BLK_F.FLUSH | VIRTIO_BLK_F.CONFIG_WCE;
+	if (supports.unmap && !readonly) features |= VIRTIO_BLK_F.DISCARD;
+	if (supports.writeZeroes && !readonly) features |= VIRTIO_BLK_F.WRITE_ZEROES;
+	return features;
+}
+
+/**
+ * When the bdev is gone there are no blocks, but the shape of the disk stays: drivers refuse a
+ * block size of 0, and an error instead would end a QEMU whose guest reboots.
+ */
+function configOf(bdev: Bdev, gone: boolean, writeback: boolean): BlkConfig {
+	const { blockSize, physicalBlockSize, numBlocks, supports } = bdev.backend;
+	const { unmap, writeZeroes } = supports;
+	return {
+		capacity: gone ? 0n : BigInt(numBlocks * (blockSize / SECTOR)),
+		sizeMax: SIZE_MAX,
+		segMax: SEG_MAX,
+		blkSize: blockSize,
+		physicalBlockExp: Math.log2(physicalBlockSize / blockSize),
+		alignmentOffset: 0,
+		minIoSize: 1,
+		optIoSize: 0,
+		writeback,
+		numQueues: MAX_QUEUES,
+		maxDiscardSectors: unmap ? MAX_UNMAP_SECTORS : 0,
+		maxDiscardSeg: unmap ? MAX_DISCARD_SEGMENTS : 0,
+		discardSectorAlignment: unmap ? blockSize / SECTOR : 0,
+		maxWriteZeroesSectors: writeZeroes ? MAX_UNMAP_SECTORS : 0,
+		maxWriteZeroesSeg: writeZeroes ? MAX_WRITE_ZEROES_SEGMENTS : 0,
+		writeZeroesMayUnmap: writeZeroes,
+	};
+}
+
+/** What GET_ID answers: the bdev's name, as much as fits. */
+function serialOf(bdev: Bdev | undefined): Buffer {
+	const serial = Buffer.alloc(SERIAL_BYTES);
+	serial.write(bdev?.name ?? "");
+	return serial;
+}
+
+/**
+ * Makes a controller and claims its bdev: alone to write, or with others to
+ * read. Throws E_BUSY, E_NOT_FOUND. Its socket is the caller's to make.
+ */
+export function createBlkController(
+	options: BlkControllerOptions,
+): BlkController {
+	const { name, reactors, log } = options;
+	const readonly = options.readonly || options.bdev.backend.readonly;
+	const sessions = new Map<Session, Attached>();
+	let bdev: Bdev | undefined = options.bdev;
+	let writeback = true;
+	let paused = false;
+
+	const createBlk = (session: Session): bigint => {
+		const config = configOf(options.bdev, !bdev, writeback);
+		const blk = native.blkCreate({
+			bdev: bdev?.backend.handle ?? 0n,
+			features: session.features,
+			flags: readonly ? BLK_READONLY : 0,
+			max_discard_sectors: config.maxDiscardSectors,
+			max_discard_segments: config.maxDiscardSeg,
+			max_write_zeroes_sectors: config.maxWriteZeroesSectors,
+			max_write_zeroes_segments: config.maxWriteZeroesSeg,
+			serial: serialOf(bdev),
+		});
+		native.blkSetWriteback(blk, writeback);
+		return blk;
+	};
+	const start = (session: Session, index: number, ring: bigint) => {
+		const reactor = leastLoaded(reactors);
+		const stats = bdev?.pageFor(reactor.id).address ?? 0n;
+		const blk = createBlk(session);
+		try {
+			native.reactorStartRing(reactor.handle, ring, blk, stats);
+		} catch (error) {
+			native.blkRelease(blk);
+			throw error;
+		}
+		reactor.rings++;
+		sessions.get(session)?.running.set(index, { blk, reactor });
+		return reactor;
+	};
+
+	const controller: BlkController = {
+		name,
+		readonly,
+		features: offeredFeatures(options.bdev, readonly),
+		protocolFeatures: SUPPORTED_PROTOCOL_FEATURES,
+		maxQueues: MAX_QUEUES,
+		cpus: reactors.map((reactor) => reactor.cpu),
+		get bdev() {
+			return bdev;
+		},
+		get sessions() {
+			return [...sessions.keys()];
+		},
+
+		readConfig: (offset, length) =>
+			readConfigSpace(
+				encodeBlkConfig(configOf(options.bdev, !bdev, writeback)),
+				offset,
+				length,
+			),
+		writeConfig(offset, data) {
+			writeback = decodeConfigWrite(offset, data);
+			for (const { running } of sessions.values()) {
+				for (const { blk } of running.values()) {
+					native.blkSetWriteback(blk, writeback);
+				}
+			}
+		},
+
+		attach(session) {
+			sessions.set(session, { pages: new Map(), running: new Map() });
+			log.info(`controller ${name}: connection ${session.id}`);
+			if (paused) void session.pause();
+		},
+		detach(session) {
+			const attached = sessions.get(session);
+			sessions.delete(session);
+			for (const page of attached?.pages.values() ?? []) page.free();
+			log.info(`controller ${name}: connection ${session.id} ended`);
+		},
+		async startRing(session, index, ring): Promise<RunningRing> {
+			try {
+				const reactor = start(session, index, ring);
+				return {
+					reactor: reactor.id,
+					requestStop: () => native.reactorStopRing(reactor.handle, ring),
+				};
+			} catch (error) {
+				throw fromErrno(error, `controller ${name}: ring ${index}`);
+			}
+		},
+		ringStopped(session, index) {
+			const running = sessions.get(session)?.running;
+			const stopped = running?.get(index);
+			if (!stopped) return;
+			running?.delete(index);
+			stopped.reactor.rings--;
+			native.blkRelease(stopped.blk);
+		},
+		statsPage(session, index) {
+			const pages = sessions.get(session)?.pages;
+			const page = pages?.get(index) ?? allocStatsPage();
+			pages?.set(index, page);
+			return page.address;
+		},
+		ringStats: (session, index) => sessions.get(session)?.pages.get(index),
+		log: (level, text) =>
+			log[level === "warn" ? "warning" : level](`controller ${name}: ${text}`),
+
+		async pause() {
+			paused = true;
+			await Promise.allSettled(
+				[...sessions.keys()].map((session) => session.pause()),
+			);
+		},
+		async resume() {
+			paused = false;
+			await Promise.allSettled(
+				[...sessions.keys()].map((session) => session.resume()),
+			);
+		},
+		removed() {
+			log.warning(
+				`controller ${name}: bdev ${bdev?.name} is gone, requests fail from now on`,
+			);
+			bdev = undefined;
+		},
+		async changed() {
+			await Promise.allSettled(
+				[...sessions.keys()].map((session) => session.configChanged()),
+			);
+		},
+		async close() {
+			await Promise.all([...sessions.keys()].map((session) => session.close()));
+			unclaim();
+		},
+	};
+	const unclaim = options.bdev.claim(controller);
+	return controller;
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+import { bdevHandlers } from "./methods/bdev.ts";
+import type { Context, Handlers } from "./methods/context.ts";
+import { frameworkHandlers } from "./methods/framework.ts";
+import { ownHandlers } from "./methods/own.ts";
+import { vhostHandlers } from "./methods/vhost.ts";
+import { checkParams, type MethodName, type Result } from "./schema.ts";
+
+/** A handler for every method of the schema. */
+export const HANDLERS: Handlers<MethodName> = {
+	...frameworkHandlers,
+	...bdevHandlers,
+	...vhostHandlers,
+	...ownHandlers,
+};
+
+/** Checks the parameters and carries a method out. Throws VhostctlError. */
+export async function callMethod<M extends MethodName>(
+	context: Context,
+	method: M,
+	params: unknown,
+): Promise<Result<M>> {
+	const checked = checkParams(method, params);
+	return await HANDLERS[method](context, checked);
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+import {
+	type Bdev,
+	type BlkController,
+	type Engine,
+	hugepagePools,
+	type Op,
+	type OpStats,
+	percentiles,
+	type Reactor,
+	type RingInfo,
+	type Session,
+	type Stats,
+	VhostctlError,
+} from "../../engine.ts";
+import { emptyStats } from "../../stats.ts";
+import type { ownMethods } from "../schema/own.ts";
+import type { Handlers } from "./context.ts";
+
+function describeOp(op: OpStats) {
+	const [p50 = 0, p99 = 0, p999 = 0] = percentiles(op.hist, [50, 99, 99.9]);
+	return {
+		count: op.count,
+		errors: op.errors,
+		bytes: op.bytes,
+		latency_ns: op.latencyNs,
+		p50_ns: p50,
+		p99_ns: p99,
+		p999_ns: p999,
+	};
+}
+
+function describeOps(ops: Record<Op, OpStats>) {
+	return {
+		read: describeOp(ops.read),
+		write: describeOp(ops.write),
+		flush: describeOp(ops.flush),
+		unmap: describeOp(ops.unmap),
+		write_zeroes: describeOp(ops.write_zeroes),
+		other: describeOp(ops.other),
+	};
+}
+
+function describeRing(info: RingInfo, { ops, ...counters }: Stats) {
+	return {
+		index: info.index,
+		size: info.size,
+		running: info.running,
+		broken: info.broken,
+		reactor: info.reactor ?? null,
+		...counters,
+		ops: describeOps(ops),
+	};
+}
+
+function describeSession(controller: BlkController, session: Session) {
+	return {
+		id: session.id,
+		rings: session.rings.map((info) =>
+			describeRing(
+				info,
+				controller.ringStats(session, info.index)?.read() ?? emptyStats(),
+			),
+		),
+	};
+}
+
+function describeController(controller: BlkController) {
+	return {
+		ctrlr: controller.name,
+		bdev: controller.bdev?.name ?? null,
+		sessions: controller.sessions.map((s) => describeSession(controller, s)),
+	};
+}
+
+function describeReactor(reactor: Reactor) {
+	const { id, cpu, mode } = reactor;
+	return { id, cpu, mode, ...reactor.stats() };
+}
+
+/** Those of that name, or all. Throws E_NOT_FOUND if nothing has it. */
+function select(
+	engine: Engine,
+	name: string | undefined,
+): { bdevs: Bdev[]; controllers: BlkController[] } {
+	const fits = (own: string | undefined) => name === undefined || own === name;
+	const bdevs = engine.bdevs.list().filter((b) => fits(b.name) || fits(b.uuid));
+	const controllers = engine.controllers().filter((c) => fits(c.name));
+	if (name === undefined || bdevs.length + controllers.length > 0) {
+		return { bdevs, controllers };
+	}
+	throw new VhostctlError("E_NOT_FOUND", `no bdev and no controller ${name}`);
+}
+
+export const ownHandlers: Handlers<keyof typeof ownMethods> = {
+	vhostctl_get_stats({ engine }, { name }) {
+		const { bdevs, controllers } = select(engine, name);
+		return {
+			uptime_ns: engine.uptimeNs(),
+			reactors: engine.reactors.map(describeReactor),
+			bdevs: bdevs.map((bdev) => ({
+				name: bdev.name,
+				ops: describeOps(bdev.stats().ops),
+			})),
+			controllers: controllers.map(describeController),
+		};
+	},
+	vhostctl_get_hugepages: () =>
+		hugepagePools().map(({ node, pageSize, total, free }) => ({
+			node,
+			page_size: pageSize,
+			total,
+			free,
+		})),
+};

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+import { ERRORS, fromErrno, VhostctlError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { Context } from "./methods/context.ts";
+import { callMethod } from "./methods.ts";
+import { isMethod } from "./schema.ts";
+
+/** Requests in one batch; more are refused. */
+export const MAX_BATCH = 128;
+
+type Id = string | number | null;
+
+interface Request {
+	/** Undefined: a notification, which is not answered. */
+	id: Id | undefined;
+	method: string;
+	params: unknown;
+}
+
+function invalid(why: string): VhostctlError {
+	return new VhostctlError("E_REQUEST", `invalid request: ${why}`);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+	return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isId(value: unknown): value is Id {
+	return (
+		typeof value === "string" || typeof value === "number" || value === null
+	);
+}
+
+/** Checks the envelope (JSON-RPC 2.0, 4); "jsonrpc" may be absent, as SPDK has it. */
+function parseRequest(value: unknown): Request {
+	if (!isObject(value)) throw invalid("must be an object");
+	const { jsonrpc, id, method, params, ...more } = value;
+	const [unknown] = Object.keys(more);
+	if (unknown !== undefined) throw invalid(`there is no member '${unknown}'`);
+	if (jsonrpc !== undefined && jsonrpc !== "2.0") {
+		throw invalid("'jsonrpc' must be \"2.0\"");
+	}
+	if (id !== undefined && !isId(id)) {
+		throw invalid("'id' must be a string, a number or null");
+	}
+	if (typeof method !== "string") throw invalid("'method' must be a string");
+	return { id, method, params };
+}
+
+function describeError(error: unknown, log: Logger) {
+	const known = fromErrno(error, "internal error");
+	if (known.code === "E_INTERNAL") {
+		log.error(error instanceof Error ? String(error.stack) : String(error));
+	}
+	return {
+		code: ERRORS[known.code].rpc,
+		message: known.message,
+		data: { code: known.code },
+	};
+}
+
+/** A response as text; `error` is anything thrown. */
+export function errorResponse(id: Id, error: unknown, log: Logger): string {
+	return JSON.stringify({
+		jsonrpc: "2.0",
+		id,
+		error: describeError(error, log),
+	});
+}
+
+async function answerOne(
+	context: Context,
+	value: unknown,
+): Promise<string | undefined> {
+	const { log } = context.engine;
+	let request: Request;
+	try {
+		request = parseRequest(value);
+	} catch (error) {
+		const id = isObject(value) && isId(value.id) ? value.id : null;
+		return errorResponse(id, error, log);
+	}
+	const { id, method, params } = request;
+	try {
+		if (!isMethod(method)) {
+			throw new VhostctlError("E_METHOD", `there is no method '${method}'`);
+		}
+		const result = await callMethod(context, method, params ?? undefined);
+		return id === undefined
+			? undefined
+			: JSON.stringify({ jsonrpc: "2.0", id, result });
+	} catch (error) {
+		return id === undefined ? undefined : errorResponse(id, error, log);
+	}
+}
+
+/**
+ * Answers a request, or a batch of them, with the text of the response;
+ * undefined if none is due. Never rejects.
+ */
+export async function answer(
+	context: Context,
+	value: unknown,
+): Promise<string | undefined> {
+	if (!Array.isArray(value)) return answerOne(context, value);
+	if (value.length === 0 || value.length > MAX_BATCH) {
+		const why = `a batch has from 1 to ${MAX_BATCH} requests`;
+		return errorResponse(null, invalid(why), context.engine.log);
+	}
+	const responses = await Promise.all(
+		value.map((one) => answerOne(context, one)),
+	);
+	const due = responses.filter((response) => response !== undefined);
+	return due.length === 0 ? undefined : `[${due.join(",")}]`;
+}

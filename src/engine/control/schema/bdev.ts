@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: MIT
+import {
+	array,
+	bdevName,
+	boolean,
+	done,
+	int32,
+	methods,
+	name,
+	number,
+	object,
+	oneOf,
+	only,
+	optional,
+	record,
+	required,
+	string,
+	uint8,
+	uint32,
+	uint64,
+	union,
+	unknown,
+	uuid,
+} from "./types.ts";
+
+const named = object({ name: required(name, "Name or UUID of the bdev") });
+const identity = optional(uuid, "UUID. Default: a random one");
+const blockSize = required(
+	uint32,
+	"Bytes a block: a power of two from 512 to 65536",
+);
+const newSize = object({
+	name: required(name, "Name or UUID of the bdev"),
+	new_size: required(uint64, "New size in MiB"),
+});
+
+const metadata = {
+	md_size: only(0, "metadata"),
+	dif_type: only(0, "protection information"),
+	dif_is_head_of_md: only(false, "protection information"),
+	dif_pi_format: only(0, "protection information"),
+};
+
+const bdev = object({
+	name: string,
+	aliases: array(string),
+	product_name: string,
+	block_size: number,
+	num_blocks: number,
+	preferred_write_alignment: number,
+	preferred_write_granularity: number,
+	optimal_write_size: number,
+	preferred_unmap_alignment: number,
+	preferred_unmap_granularity: number,
+	uuid: string,
+	assigned_rate_limits: record(string, number),
+	claimed: boolean,
+	claim_type: optional(string, "Only while claimed"),
+	zoned: boolean,
+	supported_io_types: record(string, boolean),
+	driver_specific: record(string, unknown),
+});
+
+export const PAGE_SIZES = ["4K", "2M", "1G", "thp"] as const;
+
+const mallocMethods = methods({
+	bdev_malloc_create: {
+		description: "Makes a RAM disk.",
+		params: object({
+			name: optional(name, "Name. Default: Malloc0, Malloc1, ..."),
+			block_size: blockSize,
+			num_blocks: required(uint64, "Number of blocks"),
+			uuid: identity,
+			page_size: optional(
+				oneOf(...PAGE_SIZES),
+				"Pages to take the memory from. Hugepages that are not there fall back to thp, transparent hugepages, and those to plain pages; bdev_get_bdevs tells what it got. Not in SPDK. Default: thp",
+			),
+			numa_id: optional(
+				int32,
+				"NUMA node to take the memory from. Default: -1, any",
+			),
+			physical_block_size: optional(
+				uint32,
+				"Physical bytes a block. Default: block_size",
+			),
+			optimal_io_boundary: only(0, "splitting at a boundary"),
+			md_interleave: only(false, "metadata"),
+			...metadata,
+		}),
+		result: bdevName,
+		example: { name: "Malloc0", block_size: 512, num_blocks: 131072 },
+	},
+	bdev_malloc_delete: {
+		description:
+			"Deletes a RAM disk. Controllers that serve it answer I/O with errors from then on.",
+		params: named,
+		result: done,
+		example: { name: "Malloc0" },
+	},
+	bdev_malloc_resize: {
+		description:
+			"Makes a RAM disk larger or smaller, keeping what it holds. Guests see it at once.",
+		params: newSize,
+		result: done,
+		example: { name: "Malloc0", new_size: 128 },
+		own: true,
+	},
+});
+
+const nullMethods = methods({
+	bdev_null_create: {
+		description:
+			"Makes a disk that forgets what is written and reads as whatever is there.",
+		params: object({
+			name: required(name, "Name"),
+			block_size: blockSize,
+			num_blocks: required(uint64, "Number of blocks"),
+			uuid: identity,
+			physical_block_size: optional(
+				uint32,
+				"Physical bytes a block. Default: block_size",
+			),
+			...metadata,
+			preferred_write_granularity: only(0, "a preferred write size"),
+			preferred_write_alignment: only(0, "a preferred write alignment"),
+			optimal_write_size: only(0, "an optimal write size"),
+			preferred_unmap_granularity: only(0, "a preferred unmap size"),
+			preferred_unmap_alignment: only(0, "a preferred unmap alignment"),
+		}),
+		result: bdevName,
+		example: { name: "Null0", block_size: 512, num_blocks: 2097152 },
+	},
+	bdev_null_delete: {
+		description: "Deletes a null disk.",
+		params: named,
+		result: done,
+		example: { name: "Null0" },
+	},
+	bdev_null_resize: {
+		description: "Makes a null disk larger or smaller. Guests see it at once.",
+		params: newSize,
+		result: done,
+		example: { name: "Null0", new_size: 2048 },
+	},
+});
+
+const fileParams = {
+	name: required(name, "Name"),
+	filename: required(
+		name,
+		"Regular file or block device; its size must be a multiple of the block size",
+	),
+	block_size: optional(
+		uint32,
+		"Bytes a block: a power of two from 512 to 65536. Default: the device's own, 512 for a file",
+	),
+	uuid: identity,
+};
+
+const fileMethods = methods({
+	bdev_aio_create: {
+		description:
+			"Makes a disk of a file or a block device. The same as bdev_uring_create under SPDK's other name: both use io_uring.",
+		params: object({
+			...fileParams,
+			readonly: optional(boolean, "Open it read-only. Default: false"),
+			fallocate: optional(
+				boolean,
+				"Offer UNMAP and WRITE ZEROES. Default: true, for they do not block here",
+			),
+			nowait: optional(
+				boolean,
+				"Taken for compatibility: either way no request blocks the reactor",
+			),
+		}),
+		result: bdevName,
+		example: { name: "disk0", filename: "/srv/disk0.img", block_size: 512 },
+	},
+	bdev_aio_delete: {
+		description:
+			"Deletes a disk that bdev_aio_create made. The file stays as it is.",
+		params: named,
+		result: done,
+		example: { name: "disk0" },
+	},
+	bdev_aio_rescan: {
+		description:
+			"Looks at the size of the file or block device again. Guests see a new size at once.",
+		params: named,
+		result: done,
+		example: { name: "disk0" },
+	},
+	bdev_uring_create: {
+		description: "Makes a disk of a file or a block device, with io_uring.",
+		params: object(fileParams),
+		result: bdevName,
+		example: { name: "disk1", filename: "/srv/disk1.img" },
+	},
+	bdev_uring_delete: {
+		description:
+			"Deletes a disk that bdev_uring_create made. The file stays as it is.",
+		params: named,
+		result: done,
+		example: { name: "disk1" },
+	},
+	bdev_uring_rescan: {
+		description:
+			"Looks at the size of the file or block device again. Guests see a new size at once.",
+		params: named,
+		result: done,
+		example: { name: "disk1" },
+	},
+});
+
+const listMethods = methods({
+	bdev_get_bdevs: {
+		description: "Lists the bdevs.",
+		params: object({
+			name: optional(name, "Only the bdev of this name or UUID"),
+			timeout: optional(
+				uint64,
+				"Milliseconds to wait for it to appear. Default: 0",
+			),
+		}),
+		result: array(bdev),
+		example: { name: "Malloc0" },
+	},
+});
+
+export const RESET_MODES = ["all", "maxmin", "error", "none"] as const;
+
+const ioStat = {
+	bytes_read: number,
+	num_read_ops: number,
+	bytes_written: number,
+	num_write_ops: number,
+	bytes_unmapped: number,
+	num_unmap_ops: number,
+	bytes_copied: number,
+	num_copy_ops: number,
+	read_latency_ticks: number,
+	max_read_latency_ticks: number,
+	min_read_latency_ticks: number,
+	write_latency_ticks: number,
+	max_write_latency_ticks: number,
+	min_write_latency_ticks: number,
+	unmap_latency_ticks: number,
+	max_unmap_latency_ticks: number,
+	min_unmap_latency_ticks: number,
+	copy_latency_ticks: number,
+	max_copy_latency_ticks: number,
+	min_copy_latency_ticks: number,
+	io_error: record(string, number),
+};
+
+const ticks = { tick_rate: number, ticks: number };
+
+const statistics = union([
+	object({ ...ticks, bdevs: array(object({ name: string, ...ioStat })) }),
+	object({
+		...ticks,
+		name: string,
+		channels: array(object({ thread_id: number, ...ioStat })),
+	}),
+]);
+
+const statsMethods = methods({
+	bdev_get_iostat: {
+		description:
+			"Tells what bdevs did since they were made or their statistics reset. Latencies are in ticks of 1 ns; the largest and smallest are exact to 3.2%.",
+		params: object({
+			names: optional(array(name), "Names or UUIDs. Default: all bdevs"),
+			per_channel: optional(
+				boolean,
+				"Tell each reactor's share, of one bdev. Default: false",
+			),
+			reset_mode: optional(
+				oneOf(...RESET_MODES),
+				"What to reset after reading. Default: none",
+			),
+		}),
+		result: statistics,
+		example: { names: ["Malloc0"] },
+	},
+	bdev_reset_iostat: {
+		description:
+			"Resets statistics of bdevs, for everybody who reads them through this socket.",
+		params: object({
+			name: optional(name, "Name or UUID. Default: all bdevs"),
+			mode: optional(oneOf(...RESET_MODES), "What to reset. Default: all"),
+		}),
+		result: done,
+		example: { name: "Malloc0" },
+	},
+	bdev_enable_histogram: {
+		description: "Starts (afresh) or stops a latency histogram of a bdev.",
+		params: object({
+			name: required(name, "Name or UUID of the bdev"),
+			enable: required(boolean, "Start or stop"),
+			opc: optional(
+				oneOf("read", "write", "flush", "unmap", "write_zeroes"),
+				"Count only this kind of request. Default: all",
+			),
+			granularity: optional(
+				uint8,
+				"Each power of two has 2^granularity buckets. 0 to 5. Default: 5",
+			),
+			min_nsec: optional(
+				uint64,
+				"Shorter latencies count in the first bucket. Default: 0",
+			),
+			max_nsec: optional(
+				uint64,
+				"Longer latencies count in the last bucket. Default: 2^40",
+			),
+		}),
+		result: done,
+		example: { name: "Malloc0", enable: true },
+	},
+	bdev_get_histogram: {
+		description:
+			"Gives the histogram of a bdev: little-endian 64-bit counts in base64, laid out as SPDK's, in ticks of 1 ns.",
+		params: named,
+		result: object({
+			histogram: string,
+			granularity: number,
+			min_range: number,
+			max_range: number,
+			tsc_rate: number,
+		}),
+		example: { name: "Malloc0" },
+	},
+});
+
+export const bdevMethods = {
+	...mallocMethods,
+	...nullMethods,
+	...fileMethods,
+	...listMethods,
+	...statsMethods,
+};

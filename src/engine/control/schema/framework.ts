@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+import {
+	array,
+	boolean,
+	done,
+	methods,
+	none,
+	number,
+	object,
+	oneOf,
+	optional,
+	required,
+	string,
+} from "./types.ts";
+
+export const SIGNALS = [
+	"SIGINT",
+	"SIGTERM",
+	"SIGQUIT",
+	"SIGHUP",
+	"SIGKILL",
+	"SIGUSR1",
+] as const;
+
+export const frameworkMethods = methods({
+	rpc_get_methods: {
+		description: "Lists the methods.",
+		params: object({
+			current: optional(
+				boolean,
+				"Only those that can be called now: all of them",
+			),
+			include_aliases: optional(boolean, "Former names too: no method has one"),
+		}),
+		result: array(string),
+	},
+	spdk_get_version: {
+		description:
+			"Tells the version of vhostctl, where clients of SPDK look for SPDK's.",
+		params: none,
+		result: object({
+			version: string,
+			fields: object({
+				major: number,
+				minor: number,
+				patch: number,
+				suffix: string,
+			}),
+		}),
+	},
+	spdk_kill_instance: {
+		description:
+			"Sends a signal to the instance. SIGINT and SIGTERM end it cleanly.",
+		params: object({
+			sig_name: required(oneOf(...SIGNALS), "The signal's name"),
+		}),
+		result: done,
+		example: { sig_name: "SIGTERM" },
+	},
+	framework_get_reactors: {
+		description:
+			"Lists the reactors, the threads that move the bytes. busy and idle are in ticks of 1 ns.",
+		params: none,
+		result: object({
+			tick_rate: number,
+			pid: number,
+			reactors: array(
+				object({
+					lcore: number,
+					tid: number,
+					busy: number,
+					idle: number,
+					in_interrupt: boolean,
+					irq: number,
+					sys: number,
+					usr: number,
+					lw_threads: array(
+						object({
+							name: string,
+							id: number,
+							cpumask: string,
+							elapsed: number,
+						}),
+					),
+				}),
+			),
+		}),
+	},
+	thread_get_stats: {
+		description:
+			"Tells how busy each thread is, in ticks of 1 ns. A thread's pollers are its rings: active while polled, paused while they sleep until a kick.",
+		params: none,
+		result: object({
+			tick_rate: number,
+			threads: array(
+				object({
+					name: string,
+					id: number,
+					cpumask: string,
+					busy: number,
+					idle: number,
+					in_interrupt: boolean,
+					active_pollers_count: number,
+					timed_pollers_count: number,
+					paused_pollers_count: number,
+				}),
+			),
+		}),
+	},
+});

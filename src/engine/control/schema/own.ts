@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// What SPDK has no method for.
+import {
+	array,
+	boolean,
+	methods,
+	name,
+	none,
+	nullable,
+	number,
+	object,
+	optional,
+	string,
+} from "./types.ts";
+
+const operation = object({
+	/** Requests completed, of them those that failed, bytes in those that did not. */
+	count: number,
+	errors: number,
+	bytes: number,
+	/** Sum, and what 50, 99 and 99.9 percent do not exceed. */
+	latency_ns: number,
+	p50_ns: number,
+	p99_ns: number,
+	p999_ns: number,
+});
+
+const operations = object({
+	read: operation,
+	write: operation,
+	flush: operation,
+	unmap: operation,
+	write_zeroes: operation,
+	other: operation,
+});
+
+const ring = object({
+	index: number,
+	size: number,
+	running: boolean,
+	broken: boolean,
+	reactor: nullable(number),
+	kicks: number,
+	kicks_suppressed: number,
+	calls: number,
+	calls_suppressed: number,
+	batches: number,
+	busy_ns: number,
+	inflight: number,
+	ops: operations,
+});
+
+export const ownMethods = methods({
+	vhostctl_get_stats: {
+		description:
+			"Tells what everything did since it was made: reactors, bdevs, controllers with their connections and rings. Counters only grow; bdev_reset_iostat does not touch them.",
+		params: object({
+			name: optional(
+				name,
+				"Only the controller or bdev of this name. Default: all",
+			),
+		}),
+		result: object({
+			uptime_ns: number,
+			reactors: array(
+				object({
+					id: number,
+					cpu: number,
+					mode: string,
+					tid: number,
+					busy_ns: number,
+					idle_ns: number,
+					sleep_ns: number,
+					loops: number,
+					wakeups: number,
+					rings: number,
+					polled: number,
+				}),
+			),
+			bdevs: array(object({ name: string, ops: operations })),
+			controllers: array(
+				object({
+					ctrlr: string,
+					bdev: nullable(string),
+					sessions: array(object({ id: number, rings: array(ring) })),
+				}),
+			),
+		}),
+		example: { name: "vhost.0" },
+		own: true,
+	},
+	vhostctl_get_hugepages: {
+		description:
+			"Lists the system's reserved hugepages, by NUMA node (-1: the kernel knows none) and size in bytes.",
+		params: none,
+		result: array(
+			object({ node: number, page_size: number, total: number, free: number }),
+		),
+		own: true,
+	},
+});

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+import * as v from "valibot";
+
+/** A method of the control socket: what it takes, what it gives, what it is for. */
+export interface Method {
+	readonly description: string;
+	readonly params: ParamsSchema;
+	readonly result: v.GenericSchema;
+	/** Parameters of a call that works, for the reference page. */
+	readonly example?: Readonly<Record<string, unknown>>;
+	/** True for a method that SPDK has not. */
+	readonly own?: true;
+}
+
+type ParamsSchema = v.StrictObjectSchema<
+	Readonly<Record<string, v.GenericSchema>>,
+	undefined
+>;
+
+/** Keeps the exact type of a table of methods. */
+export function methods<const T extends Record<string, Method>>(table: T): T {
+	return table;
+}
+
+function integer(min: number, max: number) {
+	const range = `must be an integer from ${min} to ${max}`;
+	return v.pipe(
+		v.number(range),
+		v.integer(range),
+		v.minValue(min, range),
+		v.maxValue(max, range),
+	);
+}
+
+export const uint8 = integer(0, 0xff);
+export const int32 = integer(-0x80000000, 0x7fffffff);
+export const uint32 = integer(0, 0xffffffff);
+/** As large as a JSON number can be without losing digits. */
+export const uint64 = integer(0, Number.MAX_SAFE_INTEGER);
+export const boolean = v.boolean("must be true or false");
+export const string = v.string("must be a string");
+
+/** A name that a caller chooses or refers to. */
+export const name = v.pipe(
+	string,
+	v.nonEmpty("must not be empty"),
+	v.maxBytes(255, "must have at most 255 bytes"),
+	v.check((s) => !/\p{Cc}/u.test(s), "must not have control characters"),
+);
+
+export const uuid = v.pipe(
+	string,
+	v.regex(
+		/^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i,
+		"must be a UUID, as in 01234567-89ab-cdef-0123-456789abcdef",
+	),
+);
+
+/** One of a few words. */
+export function oneOf<const T extends readonly [string, ...string[]]>(
+	...words: T
+) {
+	return v.picklist(words, `must be one of ${words.join(", ")}`);
+}
+
+/** An optional parameter with its line in the reference page. */
+export function optional<S extends v.GenericSchema>(schema: S, text: string) {
+	return v.optional(v.pipe(schema, v.description(text)));
+}
+
+/** A required parameter with its line in the reference page. */
+export function required<S extends v.GenericSchema>(schema: S, text: string) {
+	return v.pipe(schema, v.description(text));
+}
+
+/** A parameter of SPDK's that we have no use for: only the value that asks for nothing is taken. */
+export function only<const T extends number | boolean>(value: T, what: string) {
+	return v.optional(
+		v.pipe(
+			v.literal(value, `must be ${value}: ${what} is not supported`),
+			v.description(`Only ${value}: ${what} is not supported`),
+		),
+	);
+}
+
+/** No parameters. */
+export const none = v.strictObject({});
+/** The name that a bdev got. */
+export const bdevName = string;
+/** SPDK answers true where there is nothing to say. */
+export const done = v.literal(true);
+export const array = v.array;
+export const object = v.strictObject;
+export const nullable = v.nullable;
+export const record = v.record;
+export const union = v.union;
+export const unknown = v.unknown();
+/** A counter or a measure in a result. */
+export const number = v.number();

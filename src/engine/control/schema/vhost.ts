@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+import {
+	array,
+	boolean,
+	done,
+	methods,
+	name,
+	nullable,
+	number,
+	object,
+	oneOf,
+	only,
+	optional,
+	required,
+	string,
+} from "./types.ts";
+
+const controller = object({
+	ctrlr: string,
+	cpumask: string,
+	delay_base_us: number,
+	iops_threshold: number,
+	socket: string,
+	sessions: array(
+		object({
+			vid: number,
+			id: number,
+			name: string,
+			started: boolean,
+			max_queues: number,
+			inflight_task_cnt: number,
+		}),
+	),
+	backend_specific: object({
+		block: object({
+			readonly: boolean,
+			bdev: nullable(string),
+			transport: string,
+		}),
+	}),
+});
+
+export const vhostMethods = methods({
+	vhost_create_blk_controller: {
+		description:
+			"Makes a vhost-user-blk controller: a socket, named after it in the socket directory, that serves a bdev. A writable controller has its bdev to itself; read-only ones share theirs.",
+		params: object({
+			ctrlr: required(name, "Name of the controller and of its socket"),
+			dev_name: required(name, "Name or UUID of the bdev"),
+			readonly: optional(boolean, "Refuse writes. Default: false"),
+			packed_ring: only(false, "the packed ring"),
+			cpumask: optional(
+				string,
+				"Processors whose reactors serve it, as 0x5 or [0,2]. Default: all of them",
+			),
+			transport: optional(
+				oneOf("vhost_user_blk"),
+				"How it is served. Default: vhost_user_blk",
+			),
+		}),
+		result: done,
+		example: { ctrlr: "vhost.0", dev_name: "Malloc0", cpumask: "0x1" },
+	},
+	vhost_get_controllers: {
+		description:
+			"Lists the controllers, with the front ends that are connected to them.",
+		params: object({
+			name: optional(name, "Only the controller of this name"),
+		}),
+		result: array(controller),
+		example: { name: "vhost.0" },
+	},
+	vhost_delete_controller: {
+		description:
+			"Deletes a controller and its socket. One with a front end connected is busy: the call waits a second for that to end, then fails.",
+		params: object({ ctrlr: required(name, "Name of the controller") }),
+		result: done,
+		example: { ctrlr: "vhost.0" },
+	},
+});

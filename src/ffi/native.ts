@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: MIT
+import { Buffer } from "node:buffer";
+import { constants } from "node:os";
+import {
+	decode,
+	encode,
+	LAYOUTS,
+	type LayoutName,
+	type StructOf,
+} from "./layout.ts";
+import { type Library, libraryPath, openLibrary } from "./library.ts";
+import type { Args, SymbolName } from "./symbols.ts";
+
+export const PAGES_PLAIN = 0;
+export const PAGES_THP = 1;
+export const PAGES_HUGETLB = 2;
+export const PAGES_SHARED = 1;
+export const PAGES_FALLBACK = 2;
+export const FILE_READONLY = 1;
+export const FILE_BLOCK_DEVICE = 2;
+export const BLK_READONLY = 1;
+export const MODE_ADAPTIVE = 0;
+export const MODE_POLL = 1;
+export const MODE_INTERRUPT = 2;
+
+export const UPCALL_ACCEPTED = 1;
+export const UPCALL_MESSAGE = 2;
+export const UPCALL_CLOSED = 3;
+export const UPCALL_RING_STOPPED = 4;
+export const UPCALL_RING_BROKEN = 5;
+export const UPCALL_LOAD_DONE = 6;
+
+const ERRNO_NAMES = new Map(
+	// EAGAIN is EWOULDBLOCK too: the first name is the one to use.
+	Object.entries(constants.errno)
+		.reverse()
+		.map(([name, number]) => [number, name]),
+);
+
+/** The name of a positive errno, "E12345" for one the system does not name. */
+export function errnoName(errno: number): string {
+	return ERRNO_NAMES.get(errno) ?? `E${errno}`;
+}
+
+/** A function of the library failed. */
+export class NativeError extends Error {
+	override readonly name = "NativeError";
+	/** Positive. */
+	readonly errno: number;
+	/** "ENOENT". */
+	readonly code: string;
+	/** The C function. */
+	readonly call: string;
+
+	constructor(call: string, errno: number) {
+		const code = errnoName(errno);
+		super(`${call}: ${code}`);
+		this.call = call;
+		this.errno = errno;
+		this.code = code;
+	}
+}
+
+let opened: Library | undefined;
+
+function library(): Library {
+	opened ??= openLibrary(libraryPath());
+	return opened;
+}
+
+/** Calls and returns the count; a negative result throws. */
+function check<N extends SymbolName>(name: N, ...args: Args<N>): number {
+	const result = Number(library().call(name, ...args));
+	if (result < 0) throw new NativeError(name, -result);
+	return result;
+}
+
+/** Calls what writes one handle or address to its last parameter. */
+function produce(make: (out: Buffer) => number): bigint {
+	const out = Buffer.alloc(8);
+	make(out);
+	return out.readBigUInt64LE();
+}
+
+function produceStruct<N extends LayoutName>(
+	name: N,
+	make: (out: Buffer) => number,
+): StructOf<N> {
+	const out = Buffer.alloc(LAYOUTS[name].size);
+	make(out);
+	return decode(name, out);
+}
+
+export type Iov = StructOf<"vhc_iov">;
+export type Pages = StructOf<"vhc_pages">;
+
+/** A chain popped from a ring: the pieces that the device reads, and writes. */
+export interface Chain {
+	head: number;
+	out: Iov[];
+	in: Iov[];
+	outLength: bigint;
+	inLength: bigint;
+}
+
+export interface Region {
+	gpa: bigint;
+	size: bigint;
+	userAddr: bigint;
+	fd: number;
+	offset: bigint;
+}
+
+function decodeIov(buffer: Buffer, start: number, count: number): Iov[] {
+	const { size } = LAYOUTS.vhc_iov;
+	return Array.from({ length: count }, (_, i) =>
+		decode("vhc_iov", buffer, start + i * size),
+	);
+}
+
+function decodeChain(buffer: Buffer): Chain {
+	const chain = decode("vhc_chain", buffer);
+	const { size } = LAYOUTS.vhc_iov;
+	const start = LAYOUTS.vhc_chain.offsets.iov;
+	return {
+		head: chain.head,
+		out: decodeIov(buffer, start, chain.num_out),
+		in: decodeIov(buffer, start + chain.num_out * size, chain.num_in),
+		outLength: chain.out_len,
+		inLength: chain.in_len,
+	};
+}
+
+function packHandles(handles: readonly bigint[]): Buffer {
+	const buffer = Buffer.alloc(8 * handles.length);
+	for (const [i, handle] of handles.entries())
+		buffer.writeBigUInt64LE(handle, 8 * i);
+	return buffer;
+}
+
+function packFds(fds: readonly number[]): Buffer {
+	const buffer = Buffer.alloc(4 * fds.length);
+	for (const [i, fd] of fds.entries()) buffer.writeInt32LE(fd, 4 * i);
+	return buffer;
+}
+
+/**
+ * The library's functions by their names without "vhc_"; c/include/vhostctl.h
+ * tells what each does. The library is opened by the first call. A negative
+ * result is thrown as NativeError; a library that does not fit as LibraryError.
+ */
+export const native = {
+	abiVersion: () => library().call("vhc_abi_version"),
+	abiSizes: () => {
+		const sizes = Buffer.alloc(4 * 256);
+		const count = check("vhc_abi_sizes", sizes, 256);
+		return Array.from({ length: count }, (_, i) => sizes.readUInt32LE(4 * i));
+	},
+
+	fdClose: (fd: number) => check("vhc_fd_close", fd),
+	fdLock: (fd: number) => check("vhc_fd_lock", fd),
+	eventfd: () => check("vhc_eventfd"),
+	eventfdSignal: (fd: number) => check("vhc_eventfd_signal", fd),
+	copyOut: (addr: bigint, len: number) => {
+		const buffer = Buffer.alloc(len);
+		library().call("vhc_copy_out", addr, buffer, len);
+		return buffer;
+	},
+	copyIn: (addr: bigint, data: Uint8Array) =>
+		library().call("vhc_copy_in", addr, data, data.length),
+	/** A view of memory of this process, for memory that is never unmapped. */
+	pointer: (addr: bigint, len: number) => library().view(addr, len),
+
+	pagesAlloc: (o: {
+		size: bigint;
+		/** Bytes; 0: transparent hugepages. */
+		pageSize: bigint;
+		node?: number;
+		fileFd?: number;
+		flags?: number;
+	}): Pages =>
+		produceStruct("vhc_pages", (out) =>
+			check(
+				"vhc_pages_alloc",
+				o.size,
+				o.pageSize,
+				o.node ?? -1,
+				o.fileFd ?? -1,
+				o.flags ?? 0,
+				out,
+			),
+		),
+	pagesFree: (pages: Pages) =>
+		check("vhc_pages_free", encode("vhc_pages", pages)),
+
+	memCreate: () => produce((out) => check("vhc_mem_create", out)),
+	memAddRegion: (mem: bigint, r: Region) =>
+		check("vhc_mem_add_region", mem, r.gpa, r.size, r.userAddr, r.fd, r.offset),
+	memTranslate: (mem: bigint, gpa: bigint, len: bigint, max: number): Iov[] => {
+		const iov = Buffer.alloc(LAYOUTS.vhc_iov.size * max);
+		const count = check("vhc_mem_translate", mem, gpa, len, iov, max);
+		return decodeIov(iov, 0, count);
+	},
+	memTranslateUser: (mem: bigint, userAddr: bigint, len: bigint) =>
+		produce((out) => check("vhc_mem_translate_user", mem, userAddr, len, out)),
+	memFaulted: (mem: bigint) => check("vhc_mem_faulted", mem) === 1,
+	memRelease: (mem: bigint) => library().call("vhc_mem_release", mem),
+
+	statsAlloc: () => produce((out) => check("vhc_stats_alloc", out)),
+	statsFree: (addr: bigint) => library().call("vhc_stats_free", addr),
+
+	ringCreate: (config: StructOf<"vhc_ring_config">) =>
+		produce((out) =>
+			check("vhc_ring_create", encode("vhc_ring_config", config), out),
+		),
+	/** The next chain, or undefined if none waits. */
+	ringPop: (ring: bigint): Chain | undefined => {
+		const chain = Buffer.alloc(LAYOUTS.vhc_chain.size);
+		const found = check("vhc_ring_pop", ring, chain) === 1;
+		return found ? decodeChain(chain) : undefined;
+	},
+	ringPush: (ring: bigint, head: number, len: number) =>
+		check("vhc_ring_push", ring, head, len),
+	ringSignal: (ring: bigint) => check("vhc_ring_signal", ring) === 1,
+	ringNotify: (ring: bigint, enable: boolean) =>
+		check("vhc_ring_notify", ring, enable ? 1 : 0) === 1,
+	ringBase: (ring: bigint) => check("vhc_ring_base", ring),
+	ringRelease: (ring: bigint) => library().call("vhc_ring_release", ring),
+
+	driverRingLayout: (size: number) =>
+		produceStruct("vhc_driver_ring_layout", (out) =>
+			check("vhc_driver_ring_layout", size, out),
+		),
+	driverRingCreate: (config: Partial<StructOf<"vhc_driver_ring_config">>) =>
+		produce((out) =>
+			check(
+				"vhc_driver_ring_create",
+				encode("vhc_driver_ring_config", config),
+				out,
+			),
+		),
+	driverRingAdd: (
+		ring: bigint,
+		out: readonly Iov[],
+		into: readonly Iov[],
+		token: bigint,
+	) =>
+		check(
+			"vhc_driver_ring_add",
+			ring,
+			Buffer.concat([...out, ...into].map((iov) => encode("vhc_iov", iov))),
+			out.length,
+			into.length,
+			token,
+		),
+	driverRingKick: (ring: bigint) => check("vhc_driver_ring_kick", ring) === 1,
+	/** The next used chain, or undefined if there is none. */
+	driverRingGet: (ring: bigint): { token: bigint; len: number } | undefined => {
+		const token = Buffer.alloc(8);
+		const len = Buffer.alloc(4);
+		if (check("vhc_driver_ring_get", ring, token, len) === 0) return undefined;
+		return { token: token.readBigUInt64LE(), len: len.readUInt32LE() };
+	},
+	driverRingWait: (ring: bigint, timeoutMs: number) =>
+		check("vhc_driver_ring_wait", ring, timeoutMs) === 1,
+	driverRingRelease: (ring: bigint) =>
+		library().call("vhc_driver_ring_release", ring),
+
+	upcallsCreate: () => {
+		const info = Buffer.alloc(LAYOUTS.vhc_upcalls_info.size);
+		const handle = produce((out) => check("vhc_upcalls_create", out, info));
+		const { slots, fd } = decode("vhc_upcalls_info", info);
+		return { handle, slots, fd };
+	},
+	upcallsAdvance: (upcalls: bigint, consumed: number) =>
+		check("vhc_upcalls_advance", upcalls, consumed),
+	upcallsRelease: (upcalls: bigint) =>
+		library().call("vhc_upcalls_release", upcalls),
+
+	socketListen: (path: string, mode: number) =>
+		check("vhc_socket_listen", path, mode),
+	socketConnect: (path: string) => check("vhc_socket_connect", path),
+	socketPair: (): [number, number] => {
+		const fds = Buffer.alloc(8);
+		check("vhc_socket_pair", fds);
+		return [fds.readInt32LE(0), fds.readInt32LE(4)];
+	},
+	socketPeerUid: (fd: number) => {
+		const uid = Buffer.alloc(4);
+		check("vhc_socket_peer_uid", fd, uid);
+		return uid.readUInt32LE();
+	},
+
+	transportCreate: (upcalls: bigint) =>
+		produce((out) => check("vhc_transport_create", upcalls, out)),
+	transportListen: (transport: bigint, fd: number) =>
+		check("vhc_transport_listen", transport, fd),
+	transportConnect: (transport: bigint, fd: number) =>
+		check("vhc_transport_connect", transport, fd),
+	transportNext: (transport: bigint, id: number) =>
+		check("vhc_transport_next", transport, id),
+	transportSend: (
+		transport: bigint,
+		id: number,
+		message: Uint8Array,
+		fds: readonly number[] = [],
+	) =>
+		check(
+			"vhc_transport_send",
+			transport,
+			id,
+			message,
+			message.length,
+			packFds(fds),
+			fds.length,
+		),
+	transportClose: (transport: bigint, id: number) =>
+		check("vhc_transport_close", transport, id),
+	transportRelease: (transport: bigint) =>
+		library().call("vhc_transport_release", transport),
+
+	bdevNullCreate: (blockSize: number, numBlocks: bigint) =>
+		produce((out) => check("vhc_bdev_null_create", blockSize, numBlocks, out)),
+	bdevMallocCreate: (pages: Pages, blockSize: number, numBlocks: bigint) =>
+		produce((out) =>
+			check(
+				"vhc_bdev_malloc_create",
+				encode("vhc_pages", pages),
+				blockSize,
+				numBlocks,
+				out,
+			),
+		),
+	fileAlignment: (fd: number) =>
+		produceStruct("vhc_file_align", (out) =>
+			check("vhc_file_alignment", fd, out),
+		),
+	bdevFileCreate: (config: StructOf<"vhc_file_config">) =>
+		produce((out) =>
+			check("vhc_bdev_file_create", encode("vhc_file_config", config), out),
+		),
+	bdevResize: (bdev: bigint, numBlocks: bigint) =>
+		check("vhc_bdev_resize", bdev, numBlocks),
+	bdevMallocMove: (bdev: bigint, pages: Pages, numBlocks: bigint) =>
+		check("vhc_bdev_malloc_move", bdev, encode("vhc_pages", pages), numBlocks),
+	bdevRelease: (bdev: bigint) => library().call("vhc_bdev_release", bdev),
+
+	blkCreate: (config: StructOf<"vhc_blk_config">) =>
+		produce((out) =>
+			check("vhc_blk_create", encode("vhc_blk_config", config), out),
+		),
+	blkSetWriteback: (blk: bigint, writeback: boolean) =>
+		library().call("vhc_blk_set_writeback", blk, writeback ? 1 : 0),
+	blkRelease: (blk: bigint) => library().call("vhc_blk_release", blk),
+
+	reactorCreate: (
+		upcalls: bigint,
+		config: StructOf<"vhc_reactor_config">,
+	): { handle: bigint; stats: bigint } => {
+		const stats = Buffer.alloc(8);
+		const packed = encode("vhc_reactor_config", config);
+		const handle = produce((out) =>
+			check("vhc_reactor_create", upcalls, packed, out, stats),
+		);
+		return { handle, stats: stats.readBigUInt64LE() };
+	},
+	reactorStartRing: (
+		reactor: bigint,
+		ring: bigint,
+		blk: bigint,
+		bdevStats: bigint,
+	) => check("vhc_reactor_start_ring", reactor, ring, blk, bdevStats),
+	reactorStopRing: (reactor: bigint, ring: bigint) =>
+		check("vhc_reactor_stop_ring", reactor, ring),
+	reactorRelease: (reactor: bigint) => check("vhc_reactor_release", reactor),
+
+	loadBufferBytes: (blockSize: number, iodepth: number, numRings: number) =>
+		BigInt(check("vhc_load_buffer_bytes", blockSize, iodepth, numRings)),
+	loadCreate: (
+		upcalls: bigint,
+		config: Partial<StructOf<"vhc_load_config">>,
+		rings: readonly bigint[],
+	) => {
+		const packed = encode("vhc_load_config", config);
+		return produce((out) =>
+			check(
+				"vhc_load_create",
+				upcalls,
+				packed,
+				packHandles(rings),
+				rings.length,
+				out,
+			),
+		);
+	},
+	loadStart: (load: bigint) => check("vhc_load_start", load),
+	loadStop: (load: bigint) => library().call("vhc_load_stop", load),
+	loadResult: (load: bigint) =>
+		produceStruct("vhc_load_result", (out) =>
+			check("vhc_load_result", load, out),
+		),
+	loadRelease: (load: bigint) => library().call("vhc_load_release", load),
+};
