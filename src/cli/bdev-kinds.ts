@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The kinds of block device and their settings, shared by `bdev create KIND …` and
+ * `serve --bdev KIND:…`: both become the same call.
+ */
+import type { MethodName } from "../engine/control/schema.ts";
+import { cpumask } from "./cpus.ts";
+import { UsageError } from "./errors.ts";
+import { parseCount, parseSize, quoted } from "./size.ts";
+
+/** Settings by name, as an option or in a SPEC: `block-size` is `4K`; flags are empty. */
+export type Settings = ReadonlyMap<string, string>;
+
+/** A method of the control socket and its parameters. */
+export interface Call {
+	readonly method: MethodName;
+	readonly params: Record<string, unknown>;
+}
+
+/** How a setting becomes parameters; `undefined` when it was not given. */
+type Translate = (
+	value: string,
+	name: string,
+	settings: Settings,
+) => Record<string, unknown>;
+
+interface Kind {
+	readonly method: MethodName;
+	readonly required: readonly string[];
+	readonly settings: Readonly<Record<string, Translate>>;
+	/** What bdev_get_bdevs calls it. */
+	readonly products: readonly string[];
+	/** Start of the names of its other methods. */
+	readonly methods: (product: string) => string;
+}
+
+/** Settings that are given without a value. */
+const FLAGS: readonly string[] = ["readonly"];
+
+const DEFAULT_BLOCK_SIZE = "512";
+
+const as =
+	(parameter: string): Translate =>
+	(value) => ({ [parameter]: value });
+
+const blockSize: Translate = (value, name) => ({
+	block_size: parseSize(value, name),
+});
+
+/** A size is given in bytes and told in blocks. */
+const size: Translate = (value, name, settings) => {
+	const bytes = parseSize(value, name);
+	const block = parseSize(
+		settings.get("block-size") ?? DEFAULT_BLOCK_SIZE,
+		"block-size",
+	);
+	if (bytes === 0 || bytes % block !== 0)
+		throw new UsageError(
+			`${name} is ${quoted(value)}: want a multiple of the block size, ${block}`,
+		);
+	return { block_size: block, num_blocks: bytes / block };
+};
+
+export const KINDS: Readonly<Record<string, Kind>> = {
+	malloc: {
+		method: "bdev_malloc_create",
+		required: ["size"],
+		settings: {
+			name: as("name"),
+			"block-size": blockSize,
+			size,
+			uuid: as("uuid"),
+			pages: as("page_size"),
+			node: (value, name) => ({ numa_id: parseCount(value, name, 0, 1023) }),
+		},
+		products: ["Malloc disk"],
+		methods: () => "bdev_malloc",
+	},
+	null: {
+		method: "bdev_null_create",
+		required: ["name", "size"],
+		settings: {
+			name: as("name"),
+			"block-size": blockSize,
+			size,
+			uuid: as("uuid"),
+		},
+		products: ["Null disk"],
+		methods: () => "bdev_null",
+	},
+	file: {
+		method: "bdev_aio_create",
+		required: ["name", "path"],
+		settings: {
+			name: as("name"),
+			path: as("filename"),
+			"block-size": blockSize,
+			uuid: as("uuid"),
+			readonly: () => ({ readonly: true }),
+		},
+		products: ["AIO disk", "URING bdev"],
+		methods: (product) => (product === "AIO disk" ? "bdev_aio" : "bdev_uring"),
+	},
+};
+
+/** The name of a kind from what bdev_get_bdevs calls it; what that says if it is none of ours. */
+export function kindOf(product: string): string {
+	return (
+		Object.entries(KINDS).find(([, { products }]) =>
+			products.includes(product),
+		)?.[0] ?? product
+	);
+}
+
+/** The method that does `verb` (delete, resize, rescan) to a bdev of that product name. */
+export function methodFor(product: string, verb: string): string {
+	const kind = KINDS[kindOf(product)];
+	return `${kind?.methods(product) ?? "bdev"}_${verb}`;
+}
+
+/** How a setting's name is shown to who typed it, and what else to say where. */
+export interface Wording {
+	readonly label: (setting: string) => string;
+	/** In front of messages: `--bdev malloc:…: `, or nothing. */
+	readonly prefix: string;
+}
+
+/** The call that makes a bdev of `kind`. */
+export function createCall(
+	kind: string,
+	settings: Settings,
+	{ label, prefix }: Wording,
+): Call {
+	const known = Object.hasOwn(KINDS, kind) ? KINDS[kind] : undefined;
+	if (!known)
+		throw new UsageError(`${prefix}unknown kind of bdev ${quoted(kind)}`, {
+			given: kind,
+			known: Object.keys(KINDS),
+		});
+	for (const name of settings.keys())
+		if (!Object.hasOwn(known.settings, name))
+			throw new UsageError(`${prefix}a ${kind} bdev has no ${label(name)}`, {
+				given: label(name),
+				known: Object.keys(known.settings).map(label),
+			});
+	for (const name of known.required)
+		if (!settings.has(name))
+			throw new UsageError(`${prefix}a ${kind} bdev needs ${label(name)}`);
+	const params: Record<string, unknown> = {};
+	for (const [name, translate] of Object.entries(known.settings)) {
+		const value = settings.get(name);
+		if (value !== undefined)
+			Object.assign(params, translate(value, prefix + label(name), settings));
+	}
+	return { method: known.method, params };
+}
+
+/** Reads `KIND:name=value,flag,…` as serve's --bdev takes it. */
+export function parseBdevSpec(spec: string): Call {
+	const [, kind, text] = /^([^:]*):(.*)$/.exec(spec) ?? [];
+	if (kind === undefined || text === undefined)
+		throw new UsageError(
+			`--bdev is ${quoted(spec)}: want KIND:SETTINGS, as malloc:name=disk0,size=1G`,
+		);
+	const owner = `--bdev ${spec}`;
+	return createCall(kind, parseSettings(text, owner), {
+		label: (setting) => setting,
+		prefix: `${owner}: `,
+	});
+}
+
+/** Reads `NAME=BDEV,setting,…` as serve's --blk takes it. */
+export function parseBlkSpec(spec: string): Call {
+	const [, ctrlr, dev_name, rest] =
+		/^([^=,]+)=([^,]+)(?:,(.*))?$/.exec(spec) ?? [];
+	if (ctrlr === undefined)
+		throw new UsageError(
+			`--blk is ${quoted(spec)}: want NAME=BDEV, as vm0=disk0 or vm0=disk0,readonly`,
+		);
+	const owner = `--blk ${spec}`;
+	const params: Record<string, unknown> = { ctrlr, dev_name };
+	const settings = rest === undefined ? [] : parseSettings(rest, owner);
+	for (const [name, value] of settings) {
+		if (name === "readonly") params.readonly = true;
+		else if (name === "cpumask") params.cpumask = cpumask(value);
+		else
+			throw new UsageError(`${owner}: unknown setting ${name}`, {
+				given: name,
+				known: ["readonly", "cpumask"],
+			});
+	}
+	return { method: "vhost_create_blk_controller", params };
+}
+
+/** Reads `name=value,flag,…`. `owner` is whose they are, for messages. */
+export function parseSettings(text: string, owner: string): Settings {
+	const settings = new Map<string, string>();
+	// Commas in brackets belong to a list of processors.
+	for (const part of text.split(/,(?![^[]*\])/)) {
+		const equals = part.indexOf("=");
+		const name = equals < 0 ? part : part.slice(0, equals);
+		const flag = FLAGS.includes(name);
+		if (name === "" || flag === equals >= 0)
+			throw new UsageError(
+				`${owner}: ${quoted(part)} is no setting: want name=value${flag ? `, but ${name} alone` : ""}`,
+			);
+		if (settings.has(name))
+			throw new UsageError(`${owner}: ${name} is given twice`);
+		settings.set(name, equals < 0 ? "" : part.slice(equals + 1));
+	}
+	return settings;
+}

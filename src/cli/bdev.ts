@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+/** vhostctl bdev: the block devices of a running instance. */
+import type { Client } from "../engine/control/client.ts";
+import { VhostctlError } from "../engine/errors.ts";
+import { attached } from "./attach.ts";
+import { createCall, kindOf, methodFor } from "./bdev-kinds.ts";
+import { type Given, type Group, JSON_OUTPUT, RPC_SOCKET } from "./command.ts";
+import { UsageError } from "./errors.ts";
+import { printJson, printLine, table } from "./output.ts";
+import { formatSize, parseSize, quoted } from "./size.ts";
+
+const MIB = 1024 * 1024;
+const SETTINGS = ["size", "block-size", "path", "uuid", "pages", "node"];
+
+export const bdev: Group = {
+	name: "bdev",
+	summary: "Create, list, delete and resize block devices",
+	commands: [
+		{
+			usage: "create <kind> [name]",
+			summary:
+				"Create a block device and print its name; kinds: malloc (RAM), null, file",
+			options: [
+				{ usage: "--size <size>", help: "malloc, null: size, as 512M or 10G" },
+				{
+					usage: "--block-size <size>",
+					help: "Logical block size (default: 512, for a file what it asks for)",
+				},
+				{ usage: "--path <path>", help: "file: regular file or block device" },
+				{ usage: "--readonly", help: "file: open it read-only" },
+				{ usage: "--uuid <uuid>", help: "UUID (default: a random one)" },
+				{
+					usage: "--pages <size>",
+					help: "malloc: 4K, thp, or hugepages of 2M or 1G (default: thp)",
+				},
+				{ usage: "--node <n>", help: "malloc: NUMA node of the memory" },
+				RPC_SOCKET,
+				JSON_OUTPUT,
+			],
+			example: "vhostctl bdev create malloc disk0 --size 1G --block-size 4K",
+			run: create,
+		},
+		{
+			usage: "list [name]",
+			summary: "List block devices",
+			options: [RPC_SOCKET, JSON_OUTPUT],
+			example: "vhostctl bdev list",
+			run: list,
+		},
+		{
+			usage: "delete <name>",
+			summary: "Delete a block device; what is stored in a file stays there",
+			options: [RPC_SOCKET, JSON_OUTPUT],
+			example: "vhostctl bdev delete disk0",
+			run: remove,
+		},
+		{
+			usage: "resize <name> [size]",
+			summary:
+				"Resize a malloc or null device; for a file, take over the size that the file now has",
+			options: [RPC_SOCKET, JSON_OUTPUT],
+			example: "vhostctl bdev resize disk0 2G",
+			run: resize,
+		},
+	],
+};
+
+async function create(given: Given): Promise<void> {
+	const [kind = "", name] = given.args;
+	const settings = new Map<string, string>();
+	if (name !== undefined) settings.set("name", name);
+	for (const setting of SETTINGS) {
+		const value = given.text(setting);
+		if (value !== undefined) settings.set(setting, value);
+	}
+	if (given.flag("readonly")) settings.set("readonly", "");
+	const label = (setting: string) =>
+		setting === "name" ? "a name" : `--${setting}`;
+	const { method, params } = createCall(kind, settings, { label, prefix: "" });
+	const made = await attached(given, (client) => client.call(method, params));
+	if (given.flag("json")) printJson(made);
+	else printLine(String(made));
+}
+
+async function list(given: Given): Promise<void> {
+	const [name] = given.args;
+	const [bdevs, controllers] = await attached(given, (client) =>
+		Promise.all([
+			client.call("bdev_get_bdevs", name === undefined ? {} : { name }),
+			client.call("vhost_get_controllers", {}),
+		]),
+	);
+	if (given.flag("json")) return printJson(bdevs);
+	const owners = (bdev: string) =>
+		controllers
+			.filter(({ backend_specific }) => backend_specific.block.bdev === bdev)
+			.map(({ ctrlr }) => ctrlr)
+			.join(" ");
+	const columns = [
+		{ title: "name" },
+		{ title: "kind" },
+		{ title: "size", right: true },
+		{ title: "block size", right: true },
+		{ title: "uuid" },
+		{ title: "used by" },
+	];
+	const rows = bdevs.map((one) => [
+		one.name,
+		kindOf(one.product_name),
+		formatSize(one.block_size * one.num_blocks),
+		String(one.block_size),
+		one.uuid,
+		owners(one.name),
+	]);
+	printLine(await table(columns, rows));
+}
+
+async function remove(given: Given): Promise<void> {
+	const [name = ""] = given.args;
+	const done = await attached(given, async (client) => {
+		const { product_name } = await find(client, name);
+		return client.call(methodFor(product_name, "delete"), { name });
+	});
+	if (given.flag("json")) printJson(done);
+}
+
+async function resize(given: Given): Promise<void> {
+	const [name = "", size] = given.args;
+	const done = await attached(given, async (client) => {
+		const { product_name } = await find(client, name);
+		const isFile = kindOf(product_name) === "file";
+		if (isFile && size !== undefined)
+			throw new UsageError(
+				`${name} is a file: resize the file, then run vhostctl bdev resize ${name}`,
+			);
+		return isFile
+			? client.call(methodFor(product_name, "rescan"), { name })
+			: client.call(methodFor(product_name, "resize"), {
+					name,
+					new_size: mebibytes(size),
+				});
+	});
+	if (given.flag("json")) printJson(done);
+}
+
+/** The control socket takes new sizes in MiB, as SPDK's does. */
+function mebibytes(size: string | undefined): number {
+	if (size === undefined) throw new UsageError("the new size is missing");
+	const bytes = parseSize(size, "the size");
+	if (bytes === 0 || bytes % MIB !== 0)
+		throw new UsageError(
+			`the size is ${quoted(size)}: want a multiple of 1M to resize to`,
+		);
+	return bytes / MIB;
+}
+
+async function find(client: Client, name: string) {
+	const [found] = await client.call("bdev_get_bdevs", { name });
+	if (!found)
+		throw new VhostctlError("E_NOT_FOUND", `there is no bdev ${name}`);
+	return found;
+}
