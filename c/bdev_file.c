@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "file.h"
+#include "file_map.h"
 
 static bool has_blocks(const struct file_bdev *file, uint64_t num_blocks)
 {
@@ -23,6 +24,7 @@ static int resize(struct vhc_bdev *bdev, uint64_t num_blocks)
 static void destroy(struct vhc_bdev *bdev)
 {
 	struct file_bdev *file = (struct file_bdev *)bdev;
+	file_map_release(file->map);
 	if (file->worker)
 		file_worker_release(file->worker);
 	if (file->fd >= 0)
@@ -91,6 +93,9 @@ static int set_up(struct file_bdev *file, const struct vhc_file_config *config)
 	if (err)
 		return err;
 	file->in_memory = is_in_memory(file->fd);
+	if (file->in_memory)
+		file->map = file_map_create(file->fd, config->num_blocks * config->block_size,
+					    !file->readonly);
 	if (config->direct_fd >= 0)
 		err = set_direct(file, config->direct_fd);
 	file->nowait = !file->in_memory && file->direct_fd < 0 && knows_nowait(file->fd);

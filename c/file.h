@@ -2,7 +2,8 @@
 /*
  * The file backend, in parts: bdev_file.c makes the device, file_channel.c runs
  * its io_uring on one reactor, file_op.c takes one request through its steps,
- * file_worker.c does what can only be done by blocking.
+ * file_worker.c does what can only be done by blocking, file_map.c copies
+ * what is in memory already.
  */
 #ifndef VHC_FILE_H
 #define VHC_FILE_H
@@ -24,6 +25,7 @@
 #define FILE_DIRECT 1
 
 struct file_worker;
+struct file_map;
 
 struct file_bdev {
 	struct vhc_bdev bdev;
@@ -36,6 +38,7 @@ struct file_bdev {
 	atomic_bool no_zero_range; /* learned from the first try */
 	atomic_bool no_punch_hole;
 	struct file_worker *worker; /* a writable block device's */
+	struct file_map *map;	    /* a tmpfs file's, or NULL */
 };
 
 /* What an op has asked the kernel, or a thread, for. */

@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include "file.h"
+#include "file_map.h"
 #include "iov.h"
 
-#define REAP 32u /* completions taken at a time */
+#define REAP 32u	  /* completions taken at a time */
+#define PREFETCH_AHEAD 2u /* requests */
 
 static struct file_channel *channel_of(struct bdev_channel *base)
 {
@@ -126,6 +128,21 @@ static int32_t copy_now(const struct file_bdev *file, const struct io *io)
 	}
 }
 
+/* A file on tmpfs: there is no waiting, only copying. */
+static int32_t end_in_memory(const struct file_bdev *file, const struct io *io)
+{
+	if (io->op == VHC_OP_FLUSH) {
+		file_map_touch(file->map);
+		return 0;
+	}
+	if (file_map_copy(file->map, io))
+		return 0;
+	int32_t result = copy_now(file, io);
+	if (!result && io->op == VHC_OP_WRITE)
+		file_map_filled(file->map, io->offset, io->len);
+	return result;
+}
+
 /* Whether the page cache had all of it. */
 static bool read_cached(const struct file_bdev *file, const struct io *io)
 {
@@ -136,18 +153,15 @@ static bool read_cached(const struct file_bdev *file, const struct io *io)
 /* Ends a request that need not enter the ring: true, with its result set. */
 static bool end_now(const struct file_bdev *file, struct io *io)
 {
-	const bool is_data = io->op == VHC_OP_READ || io->op == VHC_OP_WRITE;
 	io->result = 0;
 	if (file->readonly && io->op != VHC_OP_READ && io->op != VHC_OP_FLUSH) {
 		io->result = -EROFS;
 		return true;
 	}
-	if (file->in_memory && is_data) {
-		io->result = copy_now(file, io);
+	if (file->in_memory && io->op != VHC_OP_UNMAP && io->op != VHC_OP_WRITE_ZEROES) {
+		io->result = end_in_memory(file, io);
 		return true;
 	}
-	if (file->in_memory && io->op == VHC_OP_FLUSH)
-		return true;
 	return io->op == VHC_OP_READ && file->nowait && read_cached(file, io);
 }
 
@@ -193,6 +207,8 @@ void file_submit(struct bdev_channel *base, struct io *const *ios, uint32_t n)
 {
 	struct file_channel *channel = channel_of(base);
 	for (uint32_t i = 0; i < n; i++) {
+		if (i + PREFETCH_AHEAD < n)
+			file_map_prefetch(channel->file->map, ios[i + PREFETCH_AHEAD]);
 		if (end_now(channel->file, ios[i])) {
 			io_complete(ios[i]);
 			continue;

@@ -8,6 +8,7 @@
 #include <linux/falloc.h>
 
 #include "file.h"
+#include "file_map.h"
 #include "iov.h"
 
 /* Never written to, but not constant either: it takes no room in the library. */
@@ -136,9 +137,12 @@ static bool punches(const struct io *io)
 static void ask_falloc(struct file_op *op)
 {
 	const int kind = punches(op->io) ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+	const struct io_range *range = range_of(op);
 	struct io_uring_sqe *sqe = get_sqe(op);
+	if (punches(op->io))
+		file_map_emptied(op->channel->file->map, range->offset, range->len);
 	io_uring_prep_fallocate(sqe, FILE_BUFFERED, kind | FALLOC_FL_KEEP_SIZE,
-				(off_t)range_of(op)->offset, (off_t)range_of(op)->len);
+				(off_t)range->offset, (off_t)range->len);
 	ask(op, sqe, FILE_FALLOC);
 }
 
@@ -195,6 +199,7 @@ static bool after_zeroes(struct file_op *op, int32_t result)
 		ask_zeroes(op);
 		return false;
 	}
+	file_map_filled(op->channel->file->map, range_of(op)->offset, range_of(op)->len);
 	op->range++;
 	return do_range(op);
 }

@@ -200,6 +200,7 @@ static int build_chain(struct vhc_load *load, struct load_ring *on, uint32_t i)
 	on->slots[i].op = VHC_OP_OTHER; /* neither: the first use sets the direction */
 	on->slots[i].data = driver_ring_piece(on->ring, (uint16_t)head, 1);
 	on->headers[i] = (struct virtio_blk_outhdr){0};
+	on->status[i] = UINT8_MAX;
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "stats.h"
 #include "tick.h"
 
+#define BATCH 256
 #define SPINS_BEFORE_PAUSE 4096u /* a pause instruction lasts as long as a short request */
 #define SPINS_PER_LOOK 256u	 /* at the clock, while nothing comes back */
 #define SLEEP_MS 100
@@ -20,6 +21,13 @@
 /* What one batch adds to the statistics. Index: VHC_OP_READ, VHC_OP_WRITE. */
 struct tally {
 	uint64_t count[2], errors[2], latency_ns[2];
+};
+
+/* A request that came back, to be counted when its successor is on its way. */
+struct finished {
+	uint64_t ticks;
+	uint8_t op;
+	bool failed;
 };
 
 bool load_writes(const struct vhc_load *load)
@@ -74,9 +82,11 @@ static inline bool prepare(struct vhc_load *load, struct load_ring *on, uint32_t
 	if (slot->op != op)
 		set_op(slot, &on->headers[i], op);
 	on->headers[i].sector = load->config.offset / 512 + slot->block * load->sectors;
-	on->status[i] = UINT8_MAX;
-	if (load->known)
+	if (load->known) {
+		/* Else it is left as it was: writing it would cost the device a cache miss. */
+		on->status[i] = UINT8_MAX;
 		load_verify_prepare(load, slot, on->data + (uint64_t)i * load->config.block_size);
+	}
 	return true;
 }
 
@@ -92,33 +102,28 @@ static void fill(struct vhc_load *load, struct load_ring *on)
 
 /* ---- Taking them back --------------------------------------------------------------- */
 
-static inline void record_latency(struct vhc_load *load, const struct load_slot *slot, uint64_t now,
+static inline void record_latency(struct vhc_load *load, const struct finished *request,
 				  struct tally *tally)
 {
-	uint64_t ticks = now - slot->submitted;
 	/* Requests come and go in batches, so most have the latency of the one before. */
-	if (ticks != load->last_latency[0]) {
-		load->last_latency[0] = ticks;
-		load->last_latency[1] = tick_to_ns(ticks);
+	if (request->ticks != load->last_latency[0]) {
+		load->last_latency[0] = request->ticks;
+		load->last_latency[1] = tick_to_ns(request->ticks);
 		load->last_bucket = stats_bucket(load->last_latency[1]);
 	}
-	tally->latency_ns[slot->op] += load->last_latency[1];
-	stats_add(&load->stats->op[slot->op].hist[load->last_bucket], 1);
+	tally->latency_ns[request->op] += load->last_latency[1];
+	stats_add(&load->stats->op[request->op].hist[load->last_bucket], 1);
 }
 
-static inline void finish(struct vhc_load *load, struct load_ring *on, uint32_t i, uint64_t now,
-			  struct tally *tally)
+static inline struct finished finish(struct vhc_load *load, struct load_ring *on, uint32_t i,
+				     uint64_t now)
 {
 	struct load_slot *slot = &on->slots[i];
 	bool failed = on->status[i] != VIRTIO_BLK_S_OK;
 	if (load->known)
 		load_verify_finish(load, slot, on->data + (uint64_t)i * load->config.block_size,
 				   failed);
-	if (load->readback)
-		return;
-	tally->count[slot->op]++;
-	tally->errors[slot->op] += failed;
-	record_latency(load, slot, now, tally);
+	return (struct finished){.ticks = now - slot->submitted, .op = slot->op, .failed = failed};
 }
 
 static inline void add_up(struct vhc_load *load, const struct tally *tally)
@@ -153,22 +158,35 @@ static inline void check_limits(struct vhc_load *load, uint64_t now)
 		load->stopped = now;
 }
 
+static void count(struct vhc_load *load, const struct finished *requests, int n)
+{
+	struct tally tally = {0};
+	for (int i = 0; i < n; i++) {
+		tally.count[requests[i].op]++;
+		tally.errors[requests[i].op] += requests[i].failed;
+		record_latency(load, &requests[i], &tally);
+	}
+	add_up(load, &tally);
+}
+
 /* Turns round what the device has done on a ring. Returns how many, or -EPROTO. */
 static int serve(struct vhc_load *load, struct load_ring *on)
 {
 	struct vhc_driver_ring *ring = on->ring;
+	struct finished requests[BATCH];
 	int n = driver_ring_ready(ring);
 	if (n <= 0)
 		return n;
+	if (n > BATCH)
+		n = BATCH;
 	uint64_t now = tick_now();
-	struct tally tally = {0};
 	for (int done = 0; done < n; done++) {
 		uint32_t len;
 		int head = driver_ring_take(ring, &len);
 		if (head < 0)
 			return head;
 		uint32_t i = (uint32_t)ring->chains[head].token;
-		finish(load, on, i, now, &tally);
+		requests[done] = finish(load, on, i, now);
 		if (prepare(load, on, i, now))
 			driver_ring_offer(ring, (uint16_t)head);
 		else
@@ -176,7 +194,7 @@ static int serve(struct vhc_load *load, struct load_ring *on)
 	}
 	driver_ring_publish(ring);
 	if (!load->readback)
-		add_up(load, &tally);
+		count(load, requests, n);
 	check_limits(load, now);
 	return n;
 }

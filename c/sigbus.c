@@ -63,6 +63,9 @@ static int heal(uint64_t fault)
 			    fault < start || fault >= end)
 				continue;
 
+			/* First: who reads the new pages and then the flag must find it set. */
+			atomic_store(faulted, true);
+
 			uint64_t from = fault & ~(page_size - 1);
 			long at = syscall(SYS_mmap, from, end - from, PROT_READ | PROT_WRITE,
 					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
@@ -70,7 +73,6 @@ static int heal(uint64_t fault)
 
 			if (at != (long)from)
 				return 0;
-			atomic_store(faulted, true);
 			return 1;
 		}
 	}

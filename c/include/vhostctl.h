@@ -116,8 +116,10 @@ struct vhc_pages {
  * With VHC_PAGES_FALLBACK, hugetlb falls back to transparent hugepages and
  * those to plain pages; out->kind says which it is. Without it no pages of the
  * size are -ENOMEM. Reserved hugepages are faulted in here, so that running
- * out fails here and not at first use.
- * Errors: -EINVAL (size 0, unknown page_size or node), -ENOMEM, -EMFILE.
+ * out fails here and not at first use. A memfd is sealed against being resized;
+ * what file_fd held is lost.
+ * Errors: -EINVAL (size 0, unknown page_size or node), -ENOMEM, -EMFILE, -EPERM
+ * (a node, where a container forbids mbind).
  * Thread: any. Ownership: end with vhc_pages_free.
  */
 VHC_API int vhc_pages_alloc(uint64_t size, uint64_t page_size, int32_t node, int32_t file_fd,
@@ -472,7 +474,8 @@ VHC_API int vhc_transport_create(struct vhc_upcalls *upcalls, struct vhc_transpo
 
 /*
  * Accepts connections on listening socket fd: VHC_UPCALL_ACCEPTED for each.
- * Returns its id (> 0). Errors: -EBADF, -ENOMEM. Thread: control.
+ * Returns its id (> 0). Errors: -EBADF, -EINVAL (it does not listen), -ENOMEM.
+ * Thread: control.
  */
 VHC_API int vhc_transport_listen(struct vhc_transport *transport, int32_t fd);
 
@@ -485,7 +488,12 @@ VHC_API int vhc_transport_connect(struct vhc_transport *transport, int32_t fd);
 /*
  * Lets connection id deliver its next message. A connection delivers one, then
  * waits for this call; a new one waits for it too, so there is at most one
- * unanswered message for each connection in the upcall ring.
+ * unanswered message for each connection in the upcall ring. A hang-up is told at
+ * once, also while a message is being answered. VHC_UPCALL_CLOSED has status 0 for
+ * a hang-up between messages, else -EPROTO (inside one), -ETIMEDOUT (half a
+ * message for 3 s), -EMSGSIZE (payload over VHC_MSG_MAX), -E2BIG (more than
+ * VHC_MSG_MAX_FDS descriptors), -EMFILE (no room here for them), -EPIPE (it does
+ * not take an answer), or recvmsg(2)'s.
  * Errors: -ENOENT. Thread: control.
  */
 VHC_API int vhc_transport_next(struct vhc_transport *transport, uint32_t id);
@@ -547,8 +555,12 @@ VHC_API int vhc_file_alignment(int32_t fd, struct vhc_file_align *out);
 
 /*
  * A file or block device through io_uring. Buffered reads that the page cache
- * holds are answered at once. Buffers that direct I/O cannot take are bounced.
- * Errors: -EINVAL, -EBADF, -ENOMEM, -EMFILE, -ENOSYS (no io_uring). Thread: any.
+ * holds are answered at once; a file on tmpfs is mapped and copied from. Buffers
+ * that direct I/O cannot take are bounced; requests whose offset or length it
+ * cannot take (blocks smaller than the file's alignment) go through fd instead.
+ * Errors: -EINVAL (shape, a file shorter than num_blocks, direct_fd without
+ * O_DIRECT), -EBADF, -ENOTTY (not a block device), -ENOMEM, -EMFILE, -ENOSYS (no
+ * io_uring). Thread: any.
  */
 VHC_API int vhc_bdev_file_create(const struct vhc_file_config *config, struct vhc_bdev **out);
 
