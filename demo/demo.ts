@@ -151,7 +151,11 @@ async function demonstrate(dir: string): Promise<void> {
 		...["--bdev", `malloc:name=disk0,size=${DISK_SIZE / 1024 / 1024}M`],
 		...["--blk", "vm0=disk0"],
 	]);
-	const stop = () => server.kill("SIGTERM");
+	// Not server.kill(): Deno then tells the signal instead of the exit code.
+	const stop = () => {
+		if (server.exitCode === null && server.pid)
+			process.kill(server.pid, "SIGTERM");
+	};
 	process.once("exit", stop);
 	try {
 		await show("bdev", "list", "-r", rpc);

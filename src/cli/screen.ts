@@ -31,7 +31,8 @@ export function fullScreen(stream: WriteStream): Screen {
 	process.once("exit", restore);
 	return {
 		show(text) {
-			const lines = text.split("\n").slice(0, stream.rows);
+			// A terminal that does not tell its size says 0.
+			const lines = text.split("\n").slice(0, stream.rows || undefined);
 			const body = lines.join(`${CLEAR_LINE}\r\n`);
 			stream.write(`${HOME}${body}${CLEAR_LINE}${CLEAR_BELOW}`);
 		},

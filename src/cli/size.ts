@@ -5,13 +5,13 @@ import { UsageError } from "./errors.ts";
 const POWERS = ["", "K", "M", "G", "T"];
 
 /**
- * Bytes in `text`: a whole number, with K, M, G or T (or KiB, MiB, GiB, TiB) for powers of 1024.
+ * Bytes in `text`: a whole number, with K, M, G or T (or KiB, MiB, GiB, TiB, in either case) for powers of 1024.
  * KB and the like are refused: half the world reads them as 1000. `name` is whose value it is.
  */
 export function parseSize(text: string, name: string): number {
 	const [, digits, letter = ""] =
-		/^(\d{1,16})(?:([KMGT])(?:iB)?)?$/.exec(text) ?? [];
-	const bytes = Number(digits) * 1024 ** POWERS.indexOf(letter);
+		/^(\d{1,16})(?:([KMGT])(?:iB)?)?$/i.exec(text) ?? [];
+	const bytes = Number(digits) * 1024 ** POWERS.indexOf(letter.toUpperCase());
 	if (digits === undefined || !Number.isSafeInteger(bytes))
 		throw new UsageError(
 			`${name} is ${quoted(text)}: want bytes, as 4096, 4K, 512M, 10G or 1T (powers of 1024)`,

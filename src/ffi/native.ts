@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { Buffer } from "node:buffer";
 import { constants } from "node:os";
+import { getSystemErrorMap } from "node:util";
 import {
 	decode,
 	encode,
@@ -54,7 +55,8 @@ export class NativeError extends Error {
 
 	constructor(call: string, errno: number) {
 		const code = errnoName(errno);
-		super(`${call}: ${code}`);
+		const [, text = code] = getSystemErrorMap().get(-errno) ?? [];
+		super(`${text} (${call}: ${code})`);
 		this.call = call;
 		this.errno = errno;
 		this.code = code;
