@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A virtio-blk device of a few lines for tests of the driver side: it reads the
+ * ring's memory by the specification (virtio 2.7), shares no code with the
+ * device side, and can be told to misbehave.
+ */
+#ifndef VHC_FAKE_DISK_H
+#define VHC_FAKE_DISK_H
+
+#include <linux/virtio_blk.h>
+#include <linux/virtio_ring.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vhostctl.h"
+
+#define FAKE_DISK_RINGS 4
+
+enum fake_fault {
+	FAKE_NONE,
+	FAKE_FLIP_BIT,	    /* reads come with one bit wrong */
+	FAKE_DROP_WRITES,   /* after the first of a block, writes are lost */
+	FAKE_MISPLACE,	    /* writes go one block further */
+	FAKE_FAIL,	    /* every request ends in IOERR */
+	FAKE_NO_STATUS,	    /* the status byte is not written */
+	FAKE_NO_DATA,	    /* reads bring nothing */
+	FAKE_SILENT,	    /* nothing is returned */
+	FAKE_UNKNOWN_HEAD,  /* used.id out of range */
+	FAKE_SAME_HEAD,	    /* each head is returned twice */
+	FAKE_INDEX_TOO_FAR, /* the used index jumps */
+};
+
+struct fake_ring {
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+	uint32_t size;
+	uint16_t taken;
+	bool event_idx;
+	int kick_fd, call_fd;
+};
+
+struct fake_disk {
+	struct fake_ring rings[FAKE_DISK_RINGS];
+	uint32_t num_rings;
+	uint8_t *bytes;
+	bool *written; /* by block, for FAKE_DROP_WRITES */
+	uint64_t size;
+	uint32_t block_size;
+	uint64_t calls; /* sent; read it after fake_disk_stop */
+	atomic_int fault;
+	atomic_bool stop;
+	atomic_int unaligned; /* requests that were not what a load makes */
+	pthread_t thread;
+};
+
+struct fake_request {
+	struct virtio_blk_outhdr *header;
+	uint8_t *data, *status;
+	uint32_t len;
+	bool data_writable;
+};
+
+static inline bool fake_parse(struct fake_ring *ring, uint16_t head, struct fake_request *request)
+{
+	const struct vring_desc *table = ring->desc;
+	struct vring_desc piece[3];
+	uint16_t at = head;
+	if (table[at].flags & VRING_DESC_F_INDIRECT) {
+		table = (const struct vring_desc *)table[at].addr;
+		at = 0;
+	}
+	for (int i = 0; i < 3; i++) {
+		piece[i] = table[at];
+		if (!(piece[i].flags & VRING_DESC_F_NEXT) != (i == 2))
+			return false;
+		at = piece[i].next;
+	}
+	request->header = (struct virtio_blk_outhdr *)piece[0].addr;
+	request->data = (uint8_t *)piece[1].addr;
+	request->len = piece[1].len;
+	request->data_writable = piece[1].flags & VRING_DESC_F_WRITE;
+	request->status = (uint8_t *)piece[2].addr;
+	return piece[0].len == 16 && piece[2].len == 1 && (piece[2].flags & VRING_DESC_F_WRITE) &&
+	       !(piece[0].flags & VRING_DESC_F_WRITE);
+}
+
+static inline void fake_write(struct fake_disk *disk, const struct fake_request *r, uint64_t at)
+{
+	int fault = atomic_load(&disk->fault);
+	uint64_t block = at / disk->block_size;
+	if (fault == FAKE_DROP_WRITES && disk->written[block])
+		return;
+	if (fault == FAKE_MISPLACE)
+		at = (at + disk->block_size) % disk->size;
+	disk->written[block] = true;
+	memcpy(disk->bytes + at, r->data, r->len);
+}
+
+static inline void fake_execute(struct fake_disk *disk, const struct fake_request *r)
+{
+	int fault = atomic_load(&disk->fault);
+	uint64_t at = r->header->sector * 512;
+	bool read = r->header->type == VIRTIO_BLK_T_IN;
+	if (r->data_writable != read || at + r->len > disk->size || r->len != disk->block_size) {
+		atomic_fetch_add(&disk->unaligned, 1);
+		*r->status = VIRTIO_BLK_S_IOERR;
+		return;
+	}
+	if (!read)
+		fake_write(disk, r, at);
+	else if (fault != FAKE_NO_DATA)
+		memcpy(r->data, disk->bytes + at, r->len);
+	if (read && fault == FAKE_FLIP_BIT)
+		r->data[r->len - 1] ^= 4;
+	if (fault != FAKE_NO_STATUS)
+		*r->status = fault == FAKE_FAIL ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+}
+
+static inline void fake_return(struct fake_disk *disk, struct fake_ring *ring, uint16_t head)
+{
+	int fault = atomic_load(&disk->fault);
+	if (fault == FAKE_SILENT)
+		return;
+	uint16_t idx = ring->used->idx;
+	for (int n = fault == FAKE_SAME_HEAD ? 2 : 1; n > 0; n--) {
+		uint32_t id = fault == FAKE_UNKNOWN_HEAD ? ring->size + head : head;
+		/* Atomic, because one that misbehaves writes where the driver reads. */
+		__atomic_store_n(&ring->used->ring[idx % ring->size].id, id, __ATOMIC_RELAXED);
+		__atomic_store_n(&ring->used->ring[idx++ % ring->size].len, 1, __ATOMIC_RELAXED);
+	}
+	if (fault == FAKE_INDEX_TOO_FAR)
+		idx += 1000;
+	uint16_t old = ring->used->idx;
+	__atomic_store_n(&ring->used->idx, idx, __ATOMIC_SEQ_CST);
+	bool call =
+	    !(__atomic_load_n(&ring->avail->flags, __ATOMIC_SEQ_CST) & VRING_AVAIL_F_NO_INTERRUPT);
+	if (ring->event_idx)
+		call = vring_need_event(
+		    __atomic_load_n(&ring->avail->ring[ring->size], __ATOMIC_SEQ_CST), idx, old);
+	if (call && ring->call_fd >= 0) {
+		disk->calls++;
+		vhc_eventfd_signal(ring->call_fd);
+	}
+}
+
+static inline bool fake_serve(struct fake_disk *disk, struct fake_ring *ring)
+{
+	uint16_t idx = __atomic_load_n(&ring->avail->idx, __ATOMIC_SEQ_CST);
+	if (idx == ring->taken)
+		return false;
+	while (ring->taken != idx) {
+		uint16_t head = ring->avail->ring[ring->taken++ % ring->size];
+		struct fake_request request;
+		if (fake_parse(ring, head, &request))
+			fake_execute(disk, &request);
+		else
+			atomic_fetch_add(&disk->unaligned, 1);
+		fake_return(disk, ring, head);
+	}
+	return true;
+}
+
+/* Asks each ring for a kick; true if one has work already. */
+static inline bool fake_arm(struct fake_disk *disk)
+{
+	bool work = false;
+	for (uint32_t i = 0; i < disk->num_rings; i++) {
+		struct fake_ring *ring = &disk->rings[i];
+		uint16_t *event = (uint16_t *)&ring->used->ring[ring->size];
+		__atomic_store_n(event, ring->taken, __ATOMIC_SEQ_CST);
+		work |= __atomic_load_n(&ring->avail->idx, __ATOMIC_SEQ_CST) != ring->taken;
+	}
+	return work;
+}
+
+static inline void *fake_thread(void *arg)
+{
+	struct fake_disk *disk = arg;
+	while (!atomic_load(&disk->stop)) {
+		bool worked = false;
+		for (uint32_t i = 0; i < disk->num_rings; i++)
+			worked |= fake_serve(disk, &disk->rings[i]);
+		if (worked || fake_arm(disk))
+			continue;
+		struct pollfd kicks[FAKE_DISK_RINGS];
+		for (uint32_t i = 0; i < disk->num_rings; i++)
+			kicks[i] = (struct pollfd){.fd = disk->rings[i].kick_fd, .events = POLLIN};
+		poll(kicks, disk->num_rings, 20);
+		for (uint32_t i = 0; i < disk->num_rings; i++) {
+			uint64_t count;
+			(void)!read(kicks[i].fd, &count, sizeof(count));
+		}
+	}
+	return NULL;
+}
+
+static inline void fake_add_ring(struct fake_disk *disk, uint64_t addr, uint32_t size,
+				 bool event_idx, int kick_fd, int call_fd)
+{
+	struct vhc_driver_ring_layout layout;
+	vhc_driver_ring_layout(size, &layout);
+	disk->rings[disk->num_rings++] = (struct fake_ring){
+	    .desc = (struct vring_desc *)addr,
+	    .avail = (struct vring_avail *)(addr + layout.avail),
+	    .used = (struct vring_used *)(addr + layout.used),
+	    .size = size,
+	    .event_idx = event_idx,
+	    .kick_fd = kick_fd,
+	    .call_fd = call_fd,
+	};
+}
+
+static inline void fake_disk_start(struct fake_disk *disk, uint32_t block_size, uint64_t size)
+{
+	disk->block_size = block_size;
+	disk->size = size;
+	disk->bytes = calloc(1, size);
+	disk->written = calloc(size / block_size, sizeof(bool));
+	atomic_store(&disk->stop, false);
+	pthread_create(&disk->thread, NULL, fake_thread, disk);
+}
+
+static inline void fake_disk_stop(struct fake_disk *disk)
+{
+	atomic_store(&disk->stop, true);
+	vhc_eventfd_signal(disk->rings[0].kick_fd);
+	pthread_join(disk->thread, NULL);
+	free(disk->bytes);
+	free(disk->written);
+}
+
+#endif

@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: MIT */
+/* Loads against a device that obeys, and against one that does not. */
+#include "load.h"
+
+#include <errno.h>
+
+#include "check.h"
+#include "fake_disk.h"
+
+#define DISK_BLOCKS 64u
+#define BLOCK 4096u
+#define RING_SIZE 32u
+#define ANSWER_MS 20000
+#define EVENT_IDX (UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX)
+#define INDIRECT (UINT64_C(1) << VIRTIO_RING_F_INDIRECT_DESC)
+
+/* A fake disk with rings, and what a load on them needs. */
+struct rig {
+	struct fake_disk disk;
+	uint64_t rings[FAKE_DISK_RINGS];
+	void *ring_memory[FAKE_DISK_RINGS];
+	uint32_t num_rings;
+	struct vhc_upcalls *upcalls;
+	struct vhc_upcalls_info upcalls_info;
+	uint32_t unread; /* upcalls reported and not given back */
+	struct vhc_load_config config;
+	struct vhc_stats *stats;
+	struct vhc_load_result result;
+};
+
+static bool add_ring(struct rig *rig, uint64_t features)
+{
+	struct vhc_driver_ring_layout layout;
+	vhc_driver_ring_layout(RING_SIZE, &layout);
+	uint32_t i = rig->num_rings++;
+	rig->ring_memory[i] = aligned_alloc(4096, layout.bytes);
+	memset(rig->ring_memory[i], 0, layout.bytes);
+	const struct vhc_driver_ring_config config = {
+	    .addr = (uint64_t)rig->ring_memory[i],
+	    .features = features,
+	    .size = RING_SIZE,
+	    .kick_fd = vhc_eventfd(),
+	    .call_fd = vhc_eventfd(),
+	};
+	fake_add_ring(&rig->disk, config.addr, RING_SIZE, features & EVENT_IDX, config.kick_fd,
+		      config.call_fd);
+	return CHECK_EQ(vhc_driver_ring_create(&config, (struct vhc_driver_ring **)&rig->rings[i]),
+			0);
+}
+
+static bool rig_up(struct rig *rig, uint32_t num_rings, uint64_t features)
+{
+	uint64_t stats;
+	*rig = (struct rig){0};
+	if (!CHECK_EQ(vhc_upcalls_create(&rig->upcalls, &rig->upcalls_info), 0) ||
+	    !CHECK_EQ(vhc_stats_alloc(&stats), 0))
+		return false;
+	rig->stats = (struct vhc_stats *)stats;
+	for (uint32_t i = 0; i < num_rings; i++) {
+		if (!add_ring(rig, features))
+			return false;
+	}
+	rig->config = (struct vhc_load_config){
+	    .stats = stats,
+	    .size = DISK_BLOCKS * BLOCK,
+	    .seed = 7,
+	    .rw = VHC_LOAD_READ,
+	    .block_size = BLOCK,
+	    .iodepth = 4,
+	    .mode = VHC_MODE_POLL,
+	    .cpu = -1,
+	    .id = 9,
+	};
+	rig->config.buffers_len = 8 << 20;
+	rig->config.buffers = (uint64_t)aligned_alloc(4096, rig->config.buffers_len);
+	fake_disk_start(&rig->disk, BLOCK, DISK_BLOCKS * BLOCK);
+	return true;
+}
+
+static void rig_down(struct rig *rig)
+{
+	fake_disk_stop(&rig->disk);
+	CHECK_EQ(atomic_load(&rig->disk.unaligned), 0);
+	for (uint32_t i = 0; i < rig->num_rings; i++) {
+		vhc_driver_ring_release((struct vhc_driver_ring *)rig->rings[i]);
+		close(rig->disk.rings[i].kick_fd);
+		close(rig->disk.rings[i].call_fd);
+		free(rig->ring_memory[i]);
+	}
+	vhc_upcalls_release(rig->upcalls);
+	close(rig->upcalls_info.fd);
+	vhc_stats_free((uint64_t)rig->stats);
+	free((void *)rig->config.buffers);
+}
+
+/* The status of the load's end, or 1 if it does not come. */
+static int await_done(struct rig *rig)
+{
+	static uint32_t next;
+	const struct vhc_upcall *slots = (const struct vhc_upcall *)rig->upcalls_info.slots;
+	if (rig->unread == 0)
+		next = 0;
+	while (vhc_upcalls_advance(rig->upcalls, rig->unread) == 0) {
+		char byte;
+		rig->unread = 0;
+		if (!check_readable(rig->upcalls_info.fd, ANSWER_MS) ||
+		    read(rig->upcalls_info.fd, &byte, 1) != 1)
+			return 1;
+	}
+	rig->unread = 1;
+	const struct vhc_upcall *upcall = &slots[next++ % VHC_UPCALL_SLOTS];
+	CHECK_EQ(upcall->type, VHC_UPCALL_LOAD_DONE);
+	CHECK_EQ(upcall->id, rig->config.id);
+	return upcall->status;
+}
+
+static struct vhc_load *start(struct rig *rig)
+{
+	struct vhc_load *load = NULL;
+	if (!CHECK_EQ(
+		vhc_load_create(rig->upcalls, &rig->config, rig->rings, rig->num_rings, &load), 0))
+		return NULL;
+	CHECK_EQ(vhc_load_start(load), 0);
+	return load;
+}
+
+/* Runs a load to its end and returns its status. */
+static int run(struct rig *rig)
+{
+	struct vhc_load *load = start(rig);
+	if (!load)
+		return 1;
+	int status = await_done(rig);
+	vhc_load_result(load, &rig->result);
+	vhc_load_release(load);
+	return status;
+}
+
+static uint64_t histogram_total(const struct vhc_op_stats *op)
+{
+	uint64_t total = 0;
+	for (uint32_t i = 0; i < VHC_HIST_BUCKETS; i++)
+		total += op->hist[i];
+	return total;
+}
+
+static void reads_the_size_once(void)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 1, 0));
+	CHECK_EQ(run(&rig), 0);
+	const struct vhc_op_stats *reads = &rig.stats->op[VHC_OP_READ];
+	CHECK_EQ(reads->count, DISK_BLOCKS);
+	CHECK_EQ(reads->bytes, DISK_BLOCKS * BLOCK);
+	CHECK_EQ(reads->errors, 0);
+	CHECK_EQ(histogram_total(reads), DISK_BLOCKS);
+	CHECK(reads->latency_ns > 0);
+	CHECK_EQ(rig.stats->op[VHC_OP_WRITE].count, 0);
+	CHECK_EQ(rig.stats->inflight, 0);
+	CHECK(rig.result.elapsed_ns > 0);
+	CHECK(rig.result.cpu_ns > 0);
+	rig_down(&rig);
+}
+
+static void writes_every_block(void)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 1, INDIRECT));
+	rig.config.rw = VHC_LOAD_WRITE;
+	CHECK_EQ(run(&rig), 0);
+	for (uint32_t i = 0; i < DISK_BLOCKS; i++)
+		CHECK(rig.disk.written[i]);
+	CHECK_EQ(rig.stats->op[VHC_OP_WRITE].count, DISK_BLOCKS);
+	rig_down(&rig);
+}
+
+static void stays_in_its_range(void)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 1, 0));
+	rig.config.rw = VHC_LOAD_RANDWRITE;
+	rig.config.offset = 8 * BLOCK;
+	rig.config.size = 16 * BLOCK;
+	rig.config.ios = 1000;
+	CHECK_EQ(run(&rig), 0);
+	for (uint32_t i = 0; i < DISK_BLOCKS; i++)
+		CHECK_EQ(rig.disk.written[i], i >= 8 && i < 24);
+	rig_down(&rig);
+}
+
+static void keeps_the_mix(void)
+{
+	static const uint32_t mixes[] = {0, 70, 100};
+	for (int i = 0; i < 3; i++) {
+		struct rig rig;
+		REQUIRE(rig_up(&rig, 1, 0));
+		rig.config.rw = VHC_LOAD_RANDRW;
+		rig.config.rwmix_read = mixes[i];
+		rig.config.ios = 10000;
+		CHECK_EQ(run(&rig), 0);
+		uint64_t reads = rig.stats->op[VHC_OP_READ].count;
+		CHECK_EQ(reads + rig.stats->op[VHC_OP_WRITE].count, 10000);
+		CHECK(reads + 300 >= mixes[i] * 100 && reads <= mixes[i] * 100 + 300);
+		CHECK(mixes[i] != 0 || reads == 0);
+		CHECK(mixes[i] != 100 || reads == 10000);
+		rig_down(&rig);
+	}
+}
+
+/* Modes, ring features and several rings. */
+static void runs_every_way(void)
+{
+	static const uint64_t features[] = {0, INDIRECT, EVENT_IDX, EVENT_IDX | INDIRECT};
+	for (int i = 0; i < 16; i++) {
+		struct rig rig;
+		REQUIRE(rig_up(&rig, i & 4 ? 3 : 1, features[i & 3]));
+		rig.config.mode = i & 8 ? VHC_MODE_INTERRUPT : VHC_MODE_POLL;
+		rig.config.rw = VHC_LOAD_RANDRW;
+		rig.config.rwmix_read = 50;
+		rig.config.iodepth = 10;
+		rig.config.ios = 2000;
+		rig.config.verify = 1;
+		CHECK_EQ(run(&rig), 0);
+		CHECK_EQ(rig.stats->op[VHC_OP_READ].count + rig.stats->op[VHC_OP_WRITE].count,
+			 2000);
+		CHECK(rig.result.verified >= 64);
+		CHECK_EQ(rig.result.verify_errors, 0);
+		rig_down(&rig);
+		/* A polling driver is not called, but for one that was on its way. */
+		CHECK(i & 8 ? rig.disk.calls > 0 : rig.disk.calls == 0);
+	}
+}
+
+static void ends_with_its_time(void)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 1, EVENT_IDX));
+	for (int mode = VHC_MODE_POLL; mode <= VHC_MODE_INTERRUPT; mode++) {
+		rig.config.runtime_ns = 30000000;
+		rig.config.mode = (uint32_t)mode;
+		CHECK_EQ(run(&rig), 0);
+		CHECK(rig.result.elapsed_ns >= 30000000);
+		CHECK(rig.result.elapsed_ns < 10000000000u);
+	}
+	CHECK(rig.stats->op[VHC_OP_READ].count > 0);
+	rig_down(&rig);
+}
+
+static void a_stop_ends_it(void)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 2, 0));
+	rig.config.runtime_ns = UINT64_MAX / 2;
+	rig.config.mode = VHC_MODE_INTERRUPT;
+	for (int i = 0; i < 2; i++) {
+		struct vhc_load *load = start(&rig);
+		REQUIRE(load);
+		CHECK_EQ(vhc_load_start(load), -EALREADY);
+		vhc_load_stop(load);
+		CHECK_EQ(await_done(&rig), 0);
+		vhc_load_release(load);
+		rig.config.mode = VHC_MODE_POLL;
+	}
+	/* Release alone does it too. */
+	struct vhc_load *load = start(&rig);
+	REQUIRE(load);
+	vhc_load_release(load);
+	CHECK_EQ(await_done(&rig), 0);
+	rig_down(&rig);
+}
+
+static void leaves_its_rings_usable(void)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 2, INDIRECT));
+	rig.config.iodepth = RING_SIZE;
+	for (int i = 0; i < 5; i++)
+		CHECK_EQ(run(&rig), 0);
+	CHECK_EQ(((struct vhc_driver_ring *)rig.rings[0])->num_free, RING_SIZE);
+	CHECK_EQ(rig.stats->op[VHC_OP_READ].count, 5 * DISK_BLOCKS);
+	rig_down(&rig);
+}
+
+static void refuses_rings_in_use(void)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 1, INDIRECT));
+	rig.config.iodepth = RING_SIZE;
+	struct vhc_driver_ring *ring = (struct vhc_driver_ring *)rig.rings[0];
+	const struct vhc_iov iov = {.addr = rig.config.buffers, .len = 1};
+	int head = driver_ring_build(ring, &iov, 0, 1, 0, true);
+	REQUIRE(head >= 0);
+	struct vhc_load *load;
+	REQUIRE_EQ(vhc_load_create(rig.upcalls, &rig.config, rig.rings, 1, &load), 0);
+	CHECK_EQ(vhc_load_start(load), -ENOSPC);
+	CHECK_EQ(ring->num_free, RING_SIZE - 1);
+	driver_ring_drop(ring, (uint16_t)head);
+	CHECK_EQ(vhc_load_start(load), 0);
+	CHECK_EQ(await_done(&rig), 0);
+	vhc_load_release(load);
+	rig_down(&rig);
+}
+
+/* ---- Verify ---------------------------------------------------------------------- */
+
+static void verify_accepts_what_is_right(void)
+{
+	static const uint32_t kinds[] = {VHC_LOAD_WRITE, VHC_LOAD_RANDWRITE, VHC_LOAD_RANDRW};
+	for (int i = 0; i < 3; i++) {
+		struct rig rig;
+		REQUIRE(rig_up(&rig, 2, INDIRECT));
+		rig.config.rw = kinds[i];
+		rig.config.rwmix_read = 50;
+		rig.config.verify = 1;
+		rig.config.ios = i == 0 ? 0 : 20000; /* generations go round 255 */
+		CHECK_EQ(run(&rig), 0);
+		CHECK(rig.result.verified >= DISK_BLOCKS);
+		CHECK_EQ(rig.result.verify_errors, 0);
+		CHECK_EQ(rig.stats->op[VHC_OP_READ].count + rig.stats->op[VHC_OP_WRITE].count,
+			 i == 0 ? DISK_BLOCKS : 20000);
+		rig_down(&rig);
+	}
+}
+
+static void verify_reads_an_earlier_load(void)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 1, 0));
+	rig.config.verify = 1;
+	rig.config.rw = VHC_LOAD_WRITE;
+	CHECK_EQ(run(&rig), 0);
+	rig.config.rw = VHC_LOAD_RANDREAD;
+	rig.config.ios = 500;
+	CHECK_EQ(run(&rig), 0);
+	CHECK_EQ(rig.result.verified, 500);
+	CHECK_EQ(rig.result.verify_errors, 0);
+	rig.config.seed++;
+	CHECK_EQ(run(&rig), 0);
+	CHECK_EQ(rig.result.verify_errors, 500);
+	rig_down(&rig);
+}
+
+static void verify_finds(enum fake_fault fault, uint32_t rw, uint64_t ios)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 1, 0));
+	rig.config.verify = 1;
+	rig.config.rw = rw;
+	rig.config.ios = ios;
+	atomic_store(&rig.disk.fault, fault);
+	CHECK_EQ(run(&rig), 0);
+	CHECK(rig.result.verify_errors > 0);
+	CHECK(rig.result.first_bad < rig.config.size && rig.result.first_bad % BLOCK == 0);
+	rig_down(&rig);
+}
+
+static void verify_finds_what_is_wrong(void)
+{
+	verify_finds(FAKE_FLIP_BIT, VHC_LOAD_WRITE, 0);
+	verify_finds(FAKE_DROP_WRITES, VHC_LOAD_RANDWRITE, 500);
+	verify_finds(FAKE_MISPLACE, VHC_LOAD_WRITE, 0);
+	verify_finds(FAKE_NO_DATA, VHC_LOAD_RANDRW, 500);
+	verify_finds(FAKE_NO_DATA, VHC_LOAD_READ, 0);
+}
+
+static void verify_names_the_block(void)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 1, 0));
+	rig.config.verify = 1;
+	rig.config.rw = VHC_LOAD_WRITE;
+	CHECK_EQ(run(&rig), 0);
+	rig.disk.bytes[37 * BLOCK + 99] ^= 1;
+	rig.config.rw = VHC_LOAD_READ;
+	CHECK_EQ(run(&rig), 0);
+	CHECK_EQ(rig.result.verify_errors, 1);
+	CHECK_EQ(rig.result.first_bad, 37 * BLOCK);
+	rig_down(&rig);
+}
+
+/* ---- Devices that fail ------------------------------------------------------------- */
+
+static void counts_failures(void)
+{
+	static const int faults[] = {FAKE_FAIL, FAKE_NO_STATUS};
+	for (int i = 0; i < 2; i++) {
+		struct rig rig;
+		REQUIRE(rig_up(&rig, 1, 0));
+		atomic_store(&rig.disk.fault, faults[i]);
+		CHECK_EQ(run(&rig), 0);
+		CHECK_EQ(rig.stats->op[VHC_OP_READ].errors, DISK_BLOCKS);
+		CHECK_EQ(rig.stats->op[VHC_OP_READ].count, DISK_BLOCKS);
+		CHECK_EQ(rig.stats->op[VHC_OP_READ].bytes, 0);
+		rig_down(&rig);
+	}
+}
+
+static void a_broken_ring_ends_it(void)
+{
+	static const int faults[] = {FAKE_UNKNOWN_HEAD, FAKE_INDEX_TOO_FAR, FAKE_SAME_HEAD};
+#ifdef __SANITIZE_THREAD__
+	const int n = 4; /* a device that returns what it still works on is a data race */
+#else
+	const int n = 6;
+#endif
+	for (int i = 0; i < n; i++) {
+		struct rig rig;
+		REQUIRE(rig_up(&rig, 1, EVENT_IDX));
+		rig.config.mode = i & 1 ? VHC_MODE_INTERRUPT : VHC_MODE_POLL;
+		atomic_store(&rig.disk.fault, faults[i / 2]);
+		CHECK_EQ(run(&rig), -EPROTO);
+		rig_down(&rig);
+	}
+}
+
+static void a_silent_device_is_left(void)
+{
+	for (int mode = VHC_MODE_POLL; mode <= VHC_MODE_INTERRUPT; mode++) {
+		struct rig rig;
+		REQUIRE(rig_up(&rig, 2, EVENT_IDX));
+		rig.config.mode = (uint32_t)mode;
+		rig.config.runtime_ns = 1000000;
+		atomic_store(&rig.disk.fault, FAKE_SILENT);
+		struct vhc_load *load = start(&rig);
+		REQUIRE(load);
+		vhc_load_stop(load);
+		CHECK_EQ(await_done(&rig), -ETIMEDOUT);
+		vhc_load_release(load);
+		rig_down(&rig);
+	}
+}
+
+/* ---- Creation ------------------------------------------------------------------------ */
+
+static void refuses(const struct rig *rig, const struct vhc_load_config *config, int line)
+{
+	struct vhc_load *load;
+	int rc = vhc_load_create(rig->upcalls, config, rig->rings, rig->num_rings, &load);
+	check_equal(rc, -EINVAL, "refused", __FILE__, line);
+	if (rc == 0)
+		vhc_load_release(load);
+}
+
+#define REFUSES(change)                                                                            \
+	do {                                                                                       \
+		struct vhc_load_config c = rig.config;                                             \
+		change;                                                                            \
+		refuses(&rig, &c, __LINE__);                                                       \
+	} while (0)
+
+static void refuses_what_cannot_be(void)
+{
+	struct rig rig;
+	REQUIRE(rig_up(&rig, 1, 0));
+	REFUSES(c.block_size = 0);
+	REFUSES(c.block_size = 513);
+	REFUSES(c.block_size = 1u << 31);
+	REFUSES(c.iodepth = 0);
+	REFUSES(c.iodepth = RING_SIZE / 3 + 1);
+	REFUSES(c.iodepth = UINT32_MAX);
+	REFUSES(c.size = 0);
+	REFUSES(c.size = BLOCK + 512);
+	REFUSES(c.offset = 100);
+	REFUSES(c.offset = UINT64_MAX - 511);
+	REFUSES(c.rw = 5);
+	REFUSES(c.rwmix_read = 101);
+	REFUSES(c.verify = 2);
+	REFUSES((c.verify = 1, c.size = 3 * BLOCK));
+	REFUSES(c.mode = VHC_MODE_ADAPTIVE);
+	REFUSES(c.cpu = -2);
+	REFUSES(c.cpu = 1 << 20);
+	REFUSES(c.stats = 0);
+	REFUSES(c.buffers = 0);
+	REFUSES(c.buffers += 512);
+	REFUSES(c.buffers_len = (uint64_t)vhc_load_buffer_bytes(BLOCK, 4, 1) - 1);
+	struct vhc_load *load;
+	const uint64_t twice[] = {rig.rings[0], rig.rings[0]}, none[] = {0};
+	CHECK_EQ(vhc_load_create(rig.upcalls, &rig.config, twice, 2, &load), -EINVAL);
+	CHECK_EQ(vhc_load_create(rig.upcalls, &rig.config, none, 1, &load), -EINVAL);
+	CHECK_EQ(vhc_load_create(rig.upcalls, &rig.config, rig.rings, 0, &load), -EINVAL);
+	CHECK_EQ(vhc_load_buffer_bytes(100, 1, 1), -EINVAL);
+	CHECK(vhc_load_buffer_bytes(BLOCK, 32, 4) >= 4 * 32 * (BLOCK + 17));
+	rig_down(&rig);
+}
+
+static void releases_all_it_took(void)
+{
+	int before = check_open_fds();
+	struct rig rig;
+	struct vhc_load *load;
+	REQUIRE(rig_up(&rig, 2, 0));
+	REQUIRE_EQ(vhc_load_create(rig.upcalls, &rig.config, rig.rings, 2, &load), 0);
+	vhc_load_release(load);
+	CHECK_EQ(run(&rig), 0);
+	rig_down(&rig);
+	CHECK_EQ(check_open_fds(), before);
+}
+
+int main(void)
+{
+	RUN(reads_the_size_once);
+	RUN(writes_every_block);
+	RUN(stays_in_its_range);
+	RUN(keeps_the_mix);
+	RUN(runs_every_way);
+	RUN(ends_with_its_time);
+	RUN(a_stop_ends_it);
+	RUN(leaves_its_rings_usable);
+	RUN(refuses_rings_in_use);
+	RUN(verify_accepts_what_is_right);
+	RUN(verify_reads_an_earlier_load);
+	RUN(verify_finds_what_is_wrong);
+	RUN(verify_names_the_block);
+	RUN(counts_failures);
+	RUN(a_broken_ring_ends_it);
+	RUN(a_silent_device_is_left);
+	RUN(refuses_what_cannot_be);
+	RUN(releases_all_it_took);
+	return check_report();
+}

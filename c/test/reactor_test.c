@@ -1,0 +1,708 @@
+/* SPDX-License-Identifier: MIT */
+/* Reactors: rings started, served, put to sleep, broken and stopped. */
+#include "reactor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+#include "guest.h"
+#include "reader.h"
+#include "upcall.h"
+
+#define SIZE 64u
+#define PATIENCE_MS 10000
+#define BLOCKS 2048u
+
+/* ---- A backend that ends what it is asked when it is told to ---- */
+
+struct slow {
+	struct vhc_bdev bdev;
+	struct bdev_channel channel;
+	int event_fd;
+	atomic_uint opened;
+	atomic_uint closed;
+	atomic_uint asked;
+	atomic_uint allowed; /* how many may have ended in all */
+	uint32_t ended;
+	struct io *ios[SIZE];
+};
+
+static int slow_open(struct vhc_bdev *bdev, struct bdev_channel **out)
+{
+	struct slow *slow = (struct slow *)bdev;
+
+	slow->channel = (struct bdev_channel){.bdev = bdev, .event_fd = slow->event_fd};
+	atomic_fetch_add(&slow->opened, 1);
+	*out = &slow->channel;
+	return 0;
+}
+
+static void slow_close(struct bdev_channel *channel)
+{
+	atomic_fetch_add(&((struct slow *)channel->bdev)->closed, 1);
+}
+
+static void slow_submit(struct bdev_channel *channel, struct io *const *ios, uint32_t n)
+{
+	struct slow *slow = (struct slow *)channel->bdev;
+
+	for (uint32_t i = 0; i < n; i++)
+		slow->ios[(atomic_load(&slow->asked) + i) % SIZE] = ios[i];
+	channel->inflight += n;
+	atomic_fetch_add(&slow->asked, n);
+}
+
+static uint32_t slow_poll(struct bdev_channel *channel)
+{
+	struct slow *slow = (struct slow *)channel->bdev;
+	uint32_t n = 0;
+
+	while (slow->ended < atomic_load(&slow->asked) &&
+	       slow->ended < atomic_load(&slow->allowed)) {
+		struct io *io = slow->ios[slow->ended++ % SIZE];
+
+		io->result = 0;
+		channel->inflight--;
+		io_complete(io);
+		n++;
+	}
+	return n;
+}
+
+static const struct bdev_ops slow_ops = {.name = "slow",
+					 .channel_open = slow_open,
+					 .channel_close = slow_close,
+					 .submit = slow_submit,
+					 .poll = slow_poll};
+
+static void slow_init(struct slow *slow, int event_fd)
+{
+	*slow = (struct slow){.event_fd = event_fd};
+	bdev_init(&slow->bdev, &slow_ops, 512, BLOCKS);
+}
+
+/* Lets n more requests end, and says so as a device does. */
+static void slow_allow(struct slow *slow, uint32_t n)
+{
+	atomic_fetch_add(&slow->allowed, n);
+	if (slow->event_fd >= 0)
+		eventfd_write(slow->event_fd, 1);
+}
+
+/* ---- A guest whose ring a reactor serves ---- */
+
+struct vm {
+	struct guest guest;
+	struct vhc_ring *ring;
+	struct vhc_blk *blk;
+	int kick_fd, call_fd, err_fd;
+};
+
+static struct vhc_bdev *null_disk(void)
+{
+	struct vhc_bdev *bdev = NULL;
+
+	return vhc_bdev_null_create(512, BLOCKS, &bdev) ? NULL : bdev;
+}
+
+/* Takes the caller's reference to bdev over. */
+static bool vm_create(struct vm *vm, uint32_t id, uint64_t features, struct vhc_bdev *bdev)
+{
+	struct vhc_blk_config blk = {.bdev = (uint64_t)(uintptr_t)bdev,
+				     .features = UINT64_C(1) << VIRTIO_BLK_F_FLUSH};
+	struct vhc_ring_config config;
+
+	vm->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	vm->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	vm->err_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (!guest_create(&vm->guest, SIZE) || vhc_blk_create(&blk, &vm->blk))
+		return false;
+	if (bdev)
+		vhc_bdev_release(bdev);
+	config = guest_ring_config(&vm->guest, features);
+	config.kick_fd = vm->kick_fd;
+	config.call_fd = vm->call_fd;
+	config.err_fd = vm->err_fd;
+	config.id = id;
+	return vhc_ring_create(&config, &vm->ring) == 0;
+}
+
+static void vm_destroy(struct vm *vm)
+{
+	vhc_ring_release(vm->ring);
+	vhc_blk_release(vm->blk);
+	guest_destroy(&vm->guest);
+	close(vm->kick_fd);
+	close(vm->call_fd);
+	close(vm->err_fd);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Looks at a condition again and again until it holds; false if it never does. */
+#define EVENTUALLY(condition)                                                                      \
+	({                                                                                         \
+		uint64_t deadline_ = now_ms() + PATIENCE_MS;                                       \
+		bool holds_;                                                                       \
+		while (!(holds_ = (condition)) && now_ms() < deadline_)                            \
+			nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);                    \
+		holds_;                                                                            \
+	})
+
+/* Kicks as a driver does: when the device asked for it. */
+static bool vm_kick(struct vm *vm)
+{
+	if (__atomic_load_n(&vm->guest.used->flags, __ATOMIC_SEQ_CST) & VRING_USED_F_NO_NOTIFY)
+		return false;
+	eventfd_write(vm->kick_fd, 1);
+	return true;
+}
+
+static void vm_offer(struct vm *vm, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		guest_offer(&vm->guest,
+			    guest_request(&vm->guest, i, false, VIRTIO_BLK_T_IN, 8, 4096));
+	guest_publish(&vm->guest);
+	vm_kick(vm);
+}
+
+/* Waits for a call, if there is nothing yet, and takes what was used; how many. */
+static uint32_t vm_wait(struct vm *vm, uint32_t n)
+{
+	struct vring_used_elem used;
+	uint32_t done = 0;
+	uint64_t count;
+
+	while (done < n) {
+		if (guest_used(&vm->guest, &used))
+			done += used.len == 4097;
+		else if (!check_readable(vm->call_fd, PATIENCE_MS) ||
+			 read(vm->call_fd, &count, sizeof(count)) < 0)
+			break;
+	}
+	return done;
+}
+
+struct rig {
+	struct reader reader;
+	struct vhc_reactor *reactor;
+	const struct vhc_reactor_stats *stats;
+};
+
+static bool rig_create(struct rig *rig, uint32_t mode)
+{
+	struct vhc_reactor_config config = {.cpu = -1, .mode = mode};
+	uint64_t stats = 0;
+
+	if (!reader_open(&rig->reader) ||
+	    vhc_reactor_create(rig->reader.upcalls, &config, &rig->reactor, &stats))
+		return false;
+	rig->stats = (const struct vhc_reactor_stats *)(uintptr_t)stats;
+	return true;
+}
+
+static void rig_destroy(struct rig *rig)
+{
+	CHECK_EQ(vhc_reactor_release(rig->reactor), 0);
+	reader_close(&rig->reader);
+}
+
+static uint64_t counter(const uint64_t *at)
+{
+	return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+
+/* Stops a ring and waits until it has; its next available index, or -1. */
+static int64_t stop(struct rig *rig, struct vm *vm, uint32_t id)
+{
+	const struct vhc_upcall *upcall;
+
+	if (!CHECK_EQ(vhc_reactor_stop_ring(rig->reactor, vm->ring), 0))
+		return -1;
+	upcall = reader_next(&rig->reader, PATIENCE_MS);
+	if (!upcall || upcall->type != VHC_UPCALL_RING_STOPPED || upcall->id != id)
+		return -1;
+	return (int64_t)upcall->arg;
+}
+
+/* ---- Tests ---- */
+
+static void serve_in(uint32_t mode, uint64_t features)
+{
+	struct rig rig;
+	struct vm vm;
+
+	REQUIRE(rig_create(&rig, mode));
+	REQUIRE(vm_create(&vm, 7, features, null_disk()));
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	for (uint32_t i = 0; i < 50; i++) {
+		vm_offer(&vm, 1 + i % 16);
+		if (features & GUEST_EVENT_IDX)
+			eventfd_write(vm.kick_fd, 1);
+		__atomic_store_n(vm.guest.used_event, vm.guest.last_used, __ATOMIC_SEQ_CST);
+		REQUIRE_EQ(vm_wait(&vm, 1 + i % 16), 1 + i % 16);
+	}
+	CHECK_EQ(stop(&rig, &vm, 7), vm.guest.next_avail);
+	CHECK_EQ(counter(&vm.guest.stats->op[VHC_OP_READ].count), vm.guest.next_avail);
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+}
+
+static void serves_adaptively(void)
+{
+	serve_in(VHC_MODE_ADAPTIVE, 0);
+	serve_in(VHC_MODE_ADAPTIVE, GUEST_EVENT_IDX);
+}
+
+static void serves_polling(void)
+{
+	serve_in(VHC_MODE_POLL, 0);
+}
+
+static void serves_interrupts(void)
+{
+	serve_in(VHC_MODE_INTERRUPT, 0);
+	serve_in(VHC_MODE_INTERRUPT, GUEST_EVENT_IDX);
+}
+
+/* An idle ring asks for kicks, the reactor sleeps, and a kick wakes it. */
+static void sleeps_when_idle(void)
+{
+	struct rig rig;
+	struct vm vm;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
+	REQUIRE(vm_create(&vm, 1, 0, null_disk()));
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	CHECK_EQ(counter(&rig.stats->rings) <= 1, 1);
+	for (int i = 0; i < 20; i++) {
+		uint64_t wakeups;
+
+		CHECK(EVENTUALLY(__atomic_load_n(&vm.guest.used->flags, __ATOMIC_SEQ_CST) == 0));
+		CHECK(EVENTUALLY(counter(&rig.stats->polled) == 0));
+		wakeups = counter(&rig.stats->wakeups);
+		vm_offer(&vm, 2);
+		CHECK_EQ(vm_wait(&vm, 2), 2);
+		CHECK(EVENTUALLY(counter(&rig.stats->wakeups) > wakeups));
+	}
+	/* A batch may be found between arming and sleeping: not each has a kick of its own. */
+	CHECK(EVENTUALLY(counter(&vm.guest.stats->kicks) > 0));
+	CHECK(EVENTUALLY(counter(&vm.guest.stats->kicks) +
+			     counter(&vm.guest.stats->kicks_suppressed) ==
+			 counter(&vm.guest.stats->batches)));
+	CHECK(EVENTUALLY(counter(&rig.stats->sleep_ns) > 0));
+	CHECK(stop(&rig, &vm, 1) >= 0);
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+}
+
+/* A kick descriptor is not needed: the ring is polled then. */
+static void polls_without_kicks(void)
+{
+	struct vhc_ring_config config;
+	struct rig rig;
+	struct vm vm;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_INTERRUPT));
+	REQUIRE(vm_create(&vm, 1, 0, null_disk()));
+	vhc_ring_release(vm.ring);
+	config = guest_ring_config(&vm.guest, 0);
+	config.call_fd = vm.call_fd;
+	config.id = 1;
+	REQUIRE_EQ(vhc_ring_create(&config, &vm.ring), 0);
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	for (int i = 0; i < 5; i++) {
+		guest_offer(&vm.guest,
+			    guest_request(&vm.guest, 0, false, VIRTIO_BLK_T_IN, 8, 4096));
+		guest_publish(&vm.guest);
+		CHECK_EQ(vm_wait(&vm, 1), 1);
+	}
+	CHECK(stop(&rig, &vm, 1) >= 0);
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+}
+
+/* What waits in the ring when it starts is served without a kick; so is what waits when stopped
+ * and started again. */
+static void serves_what_waits(void)
+{
+	struct rig rig;
+	struct vm vm;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_INTERRUPT));
+	REQUIRE(vm_create(&vm, 1, 0, null_disk()));
+	for (int i = 0; i < 3; i++) {
+		for (uint32_t j = 0; j < 4; j++)
+			guest_offer(&vm.guest,
+				    guest_request(&vm.guest, j, false, VIRTIO_BLK_T_IN, 8, 4096));
+		guest_publish(&vm.guest);
+		REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+		CHECK_EQ(vm_wait(&vm, 4), 4);
+		CHECK_EQ(stop(&rig, &vm, 1), 4 * (i + 1));
+	}
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+}
+
+static void refuses_misuse(void)
+{
+	struct rig rig, other;
+	struct vm vm;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE) && rig_create(&other, VHC_MODE_ADAPTIVE));
+	REQUIRE(vm_create(&vm, 1, 0, null_disk()));
+	CHECK_EQ(vhc_reactor_stop_ring(rig.reactor, vm.ring), -ENOENT);
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	CHECK_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), -EBUSY);
+	CHECK_EQ(vhc_reactor_start_ring(other.reactor, vm.ring, vm.blk, 0), -EBUSY);
+	CHECK_EQ(vhc_reactor_stop_ring(other.reactor, vm.ring), -ENOENT);
+	CHECK_EQ(vhc_reactor_release(rig.reactor), -EBUSY);
+	CHECK(stop(&rig, &vm, 1) >= 0);
+	CHECK_EQ(vhc_reactor_stop_ring(rig.reactor, vm.ring), -ENOENT);
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+	rig_destroy(&other);
+}
+
+static void refuses_bad_configs(void)
+{
+	struct vhc_reactor *reactor = NULL;
+	struct vhc_reactor_config config = {.cpu = -1, .mode = 3};
+	struct reader reader;
+	uint64_t stats;
+	int before;
+
+	REQUIRE(reader_open(&reader));
+	before = check_open_fds();
+	CHECK_EQ(vhc_reactor_create(reader.upcalls, &config, &reactor, &stats), -EINVAL);
+	config = (struct vhc_reactor_config){.cpu = -2};
+	CHECK_EQ(vhc_reactor_create(reader.upcalls, &config, &reactor, &stats), -EINVAL);
+	config = (struct vhc_reactor_config){.cpu = 4000};
+	CHECK_EQ(vhc_reactor_create(reader.upcalls, &config, &reactor, &stats), -EINVAL);
+	CHECK(reactor == NULL);
+	CHECK_EQ(check_open_fds(), before);
+	reader_close(&reader);
+}
+
+static void runs_on_its_processor(void)
+{
+	struct vhc_reactor_config config = {.cpu = 0};
+	struct vhc_reactor *reactor;
+	struct reader reader;
+	cpu_set_t cpus;
+	uint64_t stats;
+
+	REQUIRE(reader_open(&reader));
+	REQUIRE_EQ(vhc_reactor_create(reader.upcalls, &config, &reactor, &stats), 0);
+	CPU_ZERO(&cpus);
+	pid_t tid = (pid_t)counter(&((struct vhc_reactor_stats *)(uintptr_t)stats)->tid);
+	CHECK_EQ(sched_getaffinity(tid, sizeof(cpus), &cpus), 0);
+	CHECK_EQ(CPU_COUNT(&cpus), 1);
+	CHECK(CPU_ISSET(0, &cpus));
+	CHECK_EQ(vhc_reactor_release(reactor), 0);
+	reader_close(&reader);
+}
+
+/* A corrupt ring is told of once, on both ways, and hurts no other. */
+static void breaks_only_the_bad_ring(void)
+{
+	const struct vhc_upcall *upcall;
+	struct rig rig;
+	struct vm good, bad;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
+	REQUIRE(vm_create(&good, 1, 0, null_disk()) && vm_create(&bad, 2, 0, null_disk()));
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, good.ring, good.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, bad.ring, bad.blk, 0), 0);
+	guest_offer(&bad.guest, SIZE);
+	guest_publish(&bad.guest);
+	eventfd_write(bad.kick_fd, 1);
+	CHECK(check_readable(bad.err_fd, PATIENCE_MS));
+	upcall = reader_next(&rig.reader, PATIENCE_MS);
+	REQUIRE(upcall != NULL);
+	CHECK_EQ(upcall->type, VHC_UPCALL_RING_BROKEN);
+	CHECK_EQ(upcall->id, 2);
+	CHECK_EQ(upcall->status, -EPROTO);
+	for (int i = 0; i < 5; i++) {
+		eventfd_write(bad.kick_fd, 1);
+		vm_offer(&good, 3);
+		CHECK_EQ(vm_wait(&good, 3), 3);
+	}
+	/* Told once: the next upcalls are those of the stops. */
+	CHECK_EQ(stop(&rig, &bad, 2), 0);
+	CHECK_EQ(stop(&rig, &good, 1), 15);
+	vm_destroy(&good);
+	vm_destroy(&bad);
+	rig_destroy(&rig);
+}
+
+static void breaks_when_memory_goes(void)
+{
+	const struct vhc_upcall *upcall;
+	struct rig rig;
+	struct vm vm;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_POLL));
+	REQUIRE(vm_create(&vm, 3, 0, null_disk()));
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	vm_offer(&vm, 1);
+	CHECK_EQ(vm_wait(&vm, 1), 1);
+	CHECK_EQ(ftruncate(vm.guest.fd, 0), 0);
+	upcall = reader_next(&rig.reader, PATIENCE_MS);
+	REQUIRE(upcall != NULL);
+	CHECK_EQ(upcall->type, VHC_UPCALL_RING_BROKEN);
+	CHECK_EQ(upcall->id, 3);
+	CHECK(stop(&rig, &vm, 3) >= 0);
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+}
+
+/* A stop waits for what is in flight, and nothing new is taken meanwhile. */
+static void drains(void)
+{
+	struct slow slow;
+	struct rig rig;
+	struct vm vm;
+	const struct vhc_upcall *upcall;
+
+	slow_init(&slow, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
+	bdev_ref(&slow.bdev);
+	REQUIRE(vm_create(&vm, 1, 0, &slow.bdev));
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	vm_offer(&vm, 5);
+	REQUIRE(EVENTUALLY(atomic_load(&slow.asked) == 5));
+	slow_allow(&slow, 2);
+	CHECK_EQ(vm_wait(&vm, 2), 2);
+	REQUIRE_EQ(vhc_reactor_stop_ring(rig.reactor, vm.ring), 0);
+	CHECK_EQ(vhc_reactor_stop_ring(rig.reactor, vm.ring), -EALREADY);
+	CHECK(reader_next(&rig.reader, 20) == NULL);
+	guest_offer(&vm.guest, guest_request(&vm.guest, 6, false, VIRTIO_BLK_T_IN, 8, 4096));
+	guest_publish(&vm.guest);
+	eventfd_write(vm.kick_fd, 1);
+	slow_allow(&slow, 10);
+	upcall = reader_next(&rig.reader, PATIENCE_MS);
+	REQUIRE(upcall != NULL);
+	CHECK_EQ(upcall->type, VHC_UPCALL_RING_STOPPED);
+	CHECK_EQ(upcall->arg, 5);
+	CHECK_EQ(vm_wait(&vm, 3), 3);
+	CHECK_EQ(atomic_load(&slow.asked), 5);
+	CHECK_EQ(atomic_load(&slow.opened), 1);
+	CHECK_EQ(atomic_load(&slow.closed), 1);
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+	close(slow.event_fd);
+}
+
+/* Sleeps while requests are in flight, if their end will wake it; else polls for it. */
+static void waits_for_completions(bool events, uint32_t mode)
+{
+	struct slow slow;
+	struct rig rig;
+	struct vm vm;
+
+	slow_init(&slow, events ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1);
+	REQUIRE(rig_create(&rig, mode));
+	bdev_ref(&slow.bdev);
+	REQUIRE(vm_create(&vm, 1, 0, &slow.bdev));
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	for (uint32_t i = 1; i <= 20; i++) {
+		uint64_t sleeps = counter(&rig.stats->wakeups);
+
+		vm_offer(&vm, 1);
+		REQUIRE(EVENTUALLY(atomic_load(&slow.asked) == i));
+		if (events && i % 2)
+			CHECK(EVENTUALLY(counter(&rig.stats->polled) == 0));
+		slow_allow(&slow, 1);
+		CHECK_EQ(vm_wait(&vm, 1), 1);
+		if (events && i % 2)
+			CHECK(EVENTUALLY(counter(&rig.stats->wakeups) > sleeps));
+	}
+	CHECK_EQ(stop(&rig, &vm, 1), 20);
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+	if (events)
+		close(slow.event_fd);
+}
+
+static void completions_wake_it(void)
+{
+	waits_for_completions(true, VHC_MODE_ADAPTIVE);
+	waits_for_completions(true, VHC_MODE_INTERRUPT);
+}
+
+static void completions_are_polled_for(void)
+{
+	waits_for_completions(false, VHC_MODE_ADAPTIVE);
+	waits_for_completions(false, VHC_MODE_INTERRUPT);
+}
+
+/* Rings on one bdev share a channel, which lives as long as one of them. */
+static void shares_channels(void)
+{
+	struct slow slow;
+	struct rig rig;
+	struct vm vms[3];
+
+	slow_init(&slow, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
+	for (uint32_t i = 0; i < 3; i++) {
+		bdev_ref(&slow.bdev);
+		REQUIRE(vm_create(&vms[i], i, 0, &slow.bdev));
+		REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vms[i].ring, vms[i].blk, 0), 0);
+	}
+	CHECK_EQ(atomic_load(&slow.opened), 1);
+	for (uint32_t i = 0; i < 3; i++) {
+		CHECK_EQ(atomic_load(&slow.closed), 0);
+		CHECK(stop(&rig, &vms[i], i) >= 0);
+		vm_destroy(&vms[i]);
+	}
+	CHECK_EQ(atomic_load(&slow.closed), 1);
+	rig_destroy(&rig);
+	close(slow.event_fd);
+}
+
+/*
+ * A peer that makes its call descriptor block, and fills it, stops neither the
+ * reactor nor the other ring: its own ring breaks.
+ */
+static void cannot_be_made_to_hang(void)
+{
+	const struct vhc_upcall *upcall;
+	struct rig rig;
+	struct vm good, bad;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
+	REQUIRE(vm_create(&good, 1, 0, null_disk()) && vm_create(&bad, 2, 0, null_disk()));
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, good.ring, good.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, bad.ring, bad.blk, 0), 0);
+	CHECK_EQ(fcntl(bad.call_fd, F_SETFL, 0), 0);
+	CHECK_EQ(eventfd_write(bad.call_fd, UINT64_MAX - 1), 0);
+	vm_offer(&bad, 1);
+	upcall = reader_next(&rig.reader, PATIENCE_MS);
+	REQUIRE(upcall != NULL);
+	CHECK_EQ(upcall->type, VHC_UPCALL_RING_BROKEN);
+	CHECK_EQ(upcall->id, 2);
+	CHECK_EQ(upcall->status, -EPROTO);
+	vm_offer(&good, 4);
+	CHECK_EQ(vm_wait(&good, 4), 4);
+	CHECK(stop(&rig, &bad, 2) >= 0);
+	CHECK(stop(&rig, &good, 1) >= 0);
+	vm_destroy(&good);
+	vm_destroy(&bad);
+	rig_destroy(&rig);
+}
+
+/* A full call descriptor that does not block says what there is to say. */
+static void full_calls_are_calls(void)
+{
+	struct rig rig;
+	struct vm vm;
+	struct vring_used_elem used;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
+	REQUIRE(vm_create(&vm, 1, 0, null_disk()));
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	CHECK_EQ(eventfd_write(vm.call_fd, UINT64_MAX - 1), 0);
+	vm_offer(&vm, 1);
+	CHECK(EVENTUALLY(guest_used(&vm.guest, &used)));
+	CHECK(stop(&rig, &vm, 1) >= 0);
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+}
+
+/* With the upcall ring full the reactor goes on, and tells when there is room. */
+static void upcalls_wait_for_room(void)
+{
+	const struct upcall_event filler = {.type = VHC_UPCALL_LOAD_DONE, .id = 99};
+	const struct vhc_upcall *upcall;
+	struct rig rig;
+	struct vm good, bad;
+	uint32_t fillers = 0;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
+	REQUIRE(vm_create(&good, 1, 0, null_disk()) && vm_create(&bad, 2, 0, null_disk()));
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, good.ring, good.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, bad.ring, bad.blk, 0), 0);
+	while (upcall_post(rig.reader.upcalls, &filler, NULL, 0, NULL, 0) == 0)
+		fillers++;
+	guest_offer(&bad.guest, SIZE);
+	guest_publish(&bad.guest);
+	eventfd_write(bad.kick_fd, 1);
+	CHECK(check_readable(bad.err_fd, PATIENCE_MS));
+	vm_offer(&good, 2);
+	CHECK_EQ(vm_wait(&good, 2), 2);
+	CHECK_EQ(vhc_reactor_stop_ring(rig.reactor, good.ring), 0);
+	/* Stopped, but nobody heard: it is still the reactor's to tell. */
+	CHECK_EQ(vhc_reactor_release(rig.reactor), -EBUSY);
+	for (uint32_t i = 0; i < fillers; i++) {
+		upcall = reader_next(&rig.reader, PATIENCE_MS);
+		REQUIRE(upcall != NULL);
+		CHECK_EQ(upcall->id, 99);
+	}
+	bool broken = false, stopped = false;
+	for (int i = 0; i < 2; i++) {
+		upcall = reader_next(&rig.reader, PATIENCE_MS);
+		REQUIRE(upcall != NULL);
+		broken |= upcall->type == VHC_UPCALL_RING_BROKEN && upcall->id == 2;
+		stopped |= upcall->type == VHC_UPCALL_RING_STOPPED && upcall->id == 1;
+	}
+	CHECK(broken && stopped);
+	CHECK(stop(&rig, &bad, 2) >= 0);
+	vm_destroy(&good);
+	vm_destroy(&bad);
+	rig_destroy(&rig);
+}
+
+static void leaks_nothing(void)
+{
+	int before = check_open_fds();
+
+	for (int i = 0; i < 20; i++) {
+		struct rig rig;
+		struct vm vm;
+
+		REQUIRE(rig_create(&rig, (uint32_t)i % 3));
+		REQUIRE(vm_create(&vm, 1, 0, null_disk()));
+		REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+		vm_offer(&vm, 1);
+		CHECK_EQ(vm_wait(&vm, 1), 1);
+		CHECK(stop(&rig, &vm, 1) >= 0);
+		vm_destroy(&vm);
+		rig_destroy(&rig);
+	}
+	CHECK_EQ(check_open_fds(), before);
+}
+
+int main(void)
+{
+	RUN(serves_adaptively);
+	RUN(serves_polling);
+	RUN(serves_interrupts);
+	RUN(sleeps_when_idle);
+	RUN(polls_without_kicks);
+	RUN(serves_what_waits);
+	RUN(refuses_misuse);
+	RUN(refuses_bad_configs);
+	RUN(runs_on_its_processor);
+	RUN(breaks_only_the_bad_ring);
+	RUN(breaks_when_memory_goes);
+	RUN(drains);
+	RUN(completions_wake_it);
+	RUN(completions_are_polled_for);
+	RUN(shares_channels);
+	RUN(cannot_be_made_to_hang);
+	RUN(full_calls_are_calls);
+	RUN(upcalls_wait_for_room);
+	RUN(leaks_nothing);
+	return check_report();
+}

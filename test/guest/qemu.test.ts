@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+import { playScenes } from "./play.ts";
+
+playScenes("qemu");

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+// The initramfs of QEMU guests: busybox, the tools that tests use with their libraries, the
+// virtio modules and our scripts. Kept under build/guest, named for what went in.
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+	cpSync,
+	existsSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	realpathSync,
+	renameSync,
+	rmSync,
+	statSync,
+	symlinkSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import process from "node:process";
+import { projectPath } from "./instance.ts";
+import { makeTempDir, removeTempDir } from "./processes.ts";
+
+const TOOLS = [
+	"/bin/busybox",
+	"/usr/bin/fio",
+	"/sbin/mke2fs",
+	"/sbin/e2fsck",
+	"/sbin/blkdiscard",
+];
+const LINKS = { "sbin/mkfs.ext4": "mke2fs", "sbin/fsck.ext4": "e2fsck" };
+const MODULES = ["virtio_pci", "virtio_blk"];
+const SCRIPTS = projectPath("test/guest/scripts");
+const CACHE = projectPath("build/guest");
+
+export interface GuestImage {
+	kernel: string;
+	initramfs: string;
+}
+
+/** Debian's cloud kernel, the newest by name. */
+function findKernel(): { kernel: string; modules: string } {
+	const release = readdirSync("/boot")
+		.filter((name) => /^vmlinuz-.*cloud/.test(name))
+		.map((name) => name.slice("vmlinuz-".length))
+		.filter((name) => existsSync(`/lib/modules/${name}`))
+		.sort()
+		.at(-1);
+	if (!release)
+		throw new Error("no cloud kernel: apt-get install linux-image-cloud-amd64");
+	return {
+		kernel: `/boot/vmlinuz-${release}`,
+		modules: `/lib/modules/${release}`,
+	};
+}
+
+/** The files of modules and of what they depend on, in an order they can be loaded in. */
+function moduleFiles(folder: string): string[] {
+	const dependencies = new Map<string, string[]>();
+	for (const line of readFileSync(join(folder, "modules.dep"), "utf8").split(
+		"\n",
+	)) {
+		const [file, rest] = line.split(":");
+		if (file)
+			dependencies.set(file, rest?.trim().split(/\s+/).filter(Boolean) ?? []);
+	}
+	const files = new Set<string>();
+	const add = (file: string) => {
+		for (const dependency of dependencies.get(file) ?? []) add(dependency);
+		files.add(file);
+	};
+	for (const module of MODULES) {
+		const file = [...dependencies.keys()].find(
+			(each) => basename(each).split(".")[0] === module,
+		);
+		if (!file) throw new Error(`no module ${module} in ${folder}`);
+		add(file);
+	}
+	return [...files].map((file) => join(folder, file));
+}
+
+/** The libraries that a program is linked with, as ldd tells. */
+function libraries(program: string): string[] {
+	// ldd fails for a static program.
+	if (basename(program) === "busybox") return [];
+	const text = execFileSync("ldd", [program], { encoding: "utf8" });
+	return text.match(/\/\S+/g) ?? [];
+}
+
+function identity(files: string[]): string {
+	const hash = createHash("sha256");
+	for (const file of files) {
+		const { size, mtimeMs } = statSync(file);
+		hash.update(`${file} ${size} ${mtimeMs}\n`);
+	}
+	// How it is put together matters too.
+	hash.update(readFileSync(new URL(import.meta.url)));
+	return hash.digest("hex").slice(0, 16);
+}
+
+function copy(from: string, tree: string, to = from): void {
+	mkdirSync(dirname(join(tree, to)), { recursive: true });
+	cpSync(realpathSync(from), join(tree, to));
+}
+
+function build(target: string, tools: string[], modules: string[]): void {
+	const work = makeTempDir();
+	const tree = join(work, "tree");
+	for (const file of tools) copy(file, tree);
+	modules.forEach((file, i) => {
+		copy(file, tree, `modules/${String(i).padStart(2, "0")}-${basename(file)}`);
+	});
+	for (const name of readdirSync(SCRIPTS))
+		copy(join(SCRIPTS, name), tree, `scripts/${name}`);
+	for (const [link, to] of Object.entries(LINKS))
+		symlinkSync(to, join(tree, link));
+	for (const folder of ["proc", "sys", "dev"]) mkdirSync(join(tree, folder));
+	mkdirSync(dirname(target), { recursive: true });
+	const partial = `${target}.${process.pid}`;
+	execFileSync(
+		"sh",
+		["-c", 'find . | cpio --quiet -o -H newc >"$0"', partial],
+		{
+			cwd: tree,
+		},
+	);
+	renameSync(partial, target);
+	removeTempDir(work);
+}
+
+/** Gives kernel and initramfs, which is made where it does not exist yet. */
+export function guestImage(): GuestImage {
+	const { kernel, modules: folder } = findKernel();
+	const modules = moduleFiles(folder);
+	const tools = [
+		...new Set([...TOOLS, "/etc/mke2fs.conf", ...TOOLS.flatMap(libraries)]),
+	];
+	const scripts = readdirSync(SCRIPTS).map((name) => join(SCRIPTS, name));
+	const key = identity([kernel, ...modules, ...tools, ...scripts]);
+	const initramfs = join(CACHE, `${key}.cpio`);
+	if (!existsSync(initramfs)) {
+		// Only the latest is of use.
+		rmSync(CACHE, { recursive: true, force: true });
+		build(initramfs, tools, modules);
+	}
+	return { kernel, initramfs };
+}

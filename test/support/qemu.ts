@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+// Guests in QEMU with software emulation: Debian's cloud kernel on an initramfs of ours.
+import { readFileSync } from "node:fs";
+import { createConnection } from "node:net";
+import { join } from "node:path";
+import {
+	consoleTail,
+	type Disk,
+	type Guest,
+	openLine,
+	runner,
+} from "./guest.ts";
+import { guestImage } from "./guest-image.ts";
+import {
+	makeTempDir,
+	removeTempDir,
+	startProcess,
+	within,
+} from "./processes.ts";
+
+const PROCESSORS = 2;
+
+/** Gives one command to the QEMU monitor at path. */
+function monitor(path: string, command: string): Promise<void> {
+	return new Promise((resolve, reject) => {
+		const socket = createConnection(path, () => {
+			for (const execute of ["qmp_capabilities", command])
+				socket.write(JSON.stringify({ execute }));
+		});
+		let answers = 0;
+		let text = "";
+		socket.setEncoding("utf8").on("data", (data: string) => {
+			text += data;
+			answers = text.split('"return"').length - 1;
+			if (answers === 2) socket.end();
+		});
+		socket.on("error", reject);
+		socket.on("close", () =>
+			answers === 2 ? resolve() : reject(new Error(`${command}: ${text}`)),
+		);
+	});
+}
+
+function diskArguments(disks: Disk[]): string[] {
+	return disks.flatMap(({ socket, queues }, i) => [
+		"-chardev",
+		`socket,id=chardev${i},path=${socket}`,
+		"-device",
+		`vhost-user-blk-pci,chardev=chardev${i},num-queues=${queues}`,
+	]);
+}
+
+/** Boots a guest with two processors. */
+export async function bootQemu(disks: Disk[]): Promise<Guest> {
+	const { kernel, initramfs } = guestImage();
+	const dir = makeTempDir();
+	const log = join(dir, "console");
+	const qmp = join(dir, "qmp");
+	const machine = startProcess(
+		"qemu-system-x86_64",
+		[
+			...[
+				"-accel",
+				"tcg,thread=multi",
+				"-cpu",
+				"Nehalem",
+				"-smp",
+				`${PROCESSORS}`,
+			],
+			...["-object", "memory-backend-memfd,id=mem0,size=512M,share=on"],
+			...["-machine", "pc,memory-backend=mem0", "-m", "512M"],
+			...["-nodefaults", "-display", "none"],
+			...["-kernel", kernel, "-initrd", initramfs],
+			"-append",
+			"console=ttyS0 quiet rdinit=/scripts/init.sh panic=-1 VHC_TTY=ttyS1 VHC_SCRIPTS=/scripts VHC_MODULES=/modules/*.ko",
+			// The console goes to a file, the agent's line is standard input and output.
+			...["-serial", `file:${log}`, "-serial", "stdio"],
+			...["-qmp", `unix:${qmp},server=on,wait=off`],
+			...diskArguments(disks),
+		],
+		{ interactive: true },
+	);
+	const console = () => {
+		try {
+			return readFileSync(log, "utf8");
+		} catch {
+			return ""; // not opened yet
+		}
+	};
+	const context = () =>
+		`${consoleTail(console())}\n--- QEMU ---\n${machine.stderr()}`;
+	const { stdin, stdout } = machine.child;
+	if (!stdin || !stdout) throw new Error("QEMU has no standard streams");
+	const line = openLine(stdout, stdin, context);
+	void machine.exited.then((code) => line.fail(`QEMU ended (${code})`));
+	const kill = async () => {
+		await machine.kill();
+		removeTempDir(dir);
+	};
+	try {
+		await line.ready();
+	} catch (error) {
+		await kill();
+		throw error;
+	}
+	return {
+		...runner(() => line, context),
+		reboot: async () => {
+			const ready = line.ready();
+			line.request("busybox reboot -f").catch(() => {});
+			await ready;
+		},
+		reset: async () => {
+			const ready = line.ready();
+			await monitor(qmp, "system_reset");
+			await ready;
+		},
+		powerOff: async () => {
+			line.request("busybox poweroff -f").catch(() => {});
+			await within(machine.exited, 20_000, () => `power off${context()}`);
+			removeTempDir(dir);
+		},
+		kill,
+		console,
+	};
+}

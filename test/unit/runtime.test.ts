@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { existsSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import {
+	type Connection,
+	createRuntime,
+	type Delivery,
+	type Runtime,
+} from "../../src/engine/runtime.ts";
+import { encodeMessage } from "../../src/engine/vhost-user/codec.ts";
+import { native } from "../../src/ffi/native.ts";
+import { makeTempDir, removeTempDir, within } from "../support/processes.ts";
+import { countFds } from "../support/vhost-user.ts";
+
+const folder = makeTempDir();
+after(() => removeTempDir(folder));
+
+/** A value that a callback gives later. */
+function later<T>(): { give: (value: T) => void; wait: Promise<T> } {
+	let give: (value: T) => void = () => {};
+	const promise = new Promise<T>((resolve) => {
+		give = resolve;
+	});
+	return { give, wait: within(promise, 5000, () => "the event") };
+}
+
+function connectTo(runtime: Runtime, path: string): Connection {
+	const fd = native.socketConnect(path);
+	const connection = runtime.adopt(fd);
+	native.fdClose(fd);
+	return connection;
+}
+
+test("a listener accepts, and messages come whole, one for each next()", async () => {
+	const before = countFds();
+	const runtime = createRuntime();
+	const path = join(folder, "listen");
+	const accepted = later<Connection>();
+	const listener = runtime.listen(path, 0o600, accepted.give);
+	assert.equal(statSync(path).mode & 0o777, 0o600);
+	const client = connectTo(runtime, path);
+	const server = await accepted.wait;
+	assert.notEqual(server.id, client.id);
+
+	const deliveries: Delivery[] = [];
+	const first = later<void>();
+	const second = later<void>();
+	server.onMessage((delivery) => {
+		deliveries.push(delivery);
+		if (deliveries.length === 1) first.give();
+		else second.give();
+	});
+	const event = native.eventfd();
+	const large = encodeMessage(7, 0, Buffer.alloc(4096, 0xab));
+	client.send(large, [event, event]);
+	client.send(encodeMessage(8, 0), []);
+	server.next();
+	await first.wait;
+	assert.deepEqual(deliveries[0]?.data, large);
+	assert.equal(deliveries[0]?.fds.length, 2);
+	assert.equal(deliveries.length, 1);
+	server.next();
+	await second.wait;
+	assert.deepEqual(deliveries[1]?.data, encodeMessage(8, 0));
+
+	const gone = later<number>();
+	server.onClose(gone.give);
+	client.close();
+	assert.equal(await gone.wait, 0);
+	assert.throws(() => server.send(large), { code: "E_CONNECT" });
+	server.next();
+	server.close();
+	for (const fd of [event, ...(deliveries[0]?.fds ?? [])]) native.fdClose(fd);
+	listener.close();
+	listener.close();
+	await runtime.close();
+	assert.equal(countFds(), before);
+});
+
+test("closing a listener removes its socket, but not one put in its place", async () => {
+	const runtime = createRuntime();
+	const path = join(folder, "mine");
+	runtime.listen(path, 0o600, () => {}).close();
+	assert(!existsSync(path));
+	const listener = runtime.listen(path, 0o600, () => {});
+	assert.throws(() => runtime.listen(path, 0o600, () => {}), {
+		code: "EADDRINUSE",
+	});
+	renameSync(path, `${path}.old`);
+	writeFileSync(path, "another's");
+	listener.close();
+	assert(existsSync(path));
+	await runtime.close();
+});
+
+test("what arrives and is not taken is closed", async () => {
+	const before = countFds();
+	const runtime = createRuntime();
+	const [ours, theirs] = native.socketPair();
+	const receiver = runtime.adopt(ours);
+	const sender = runtime.adopt(theirs);
+	native.fdClose(ours);
+	native.fdClose(theirs);
+	const event = native.eventfd();
+	const message = encodeMessage(1, 0);
+	const seen = later<void>();
+	// Nobody takes the first message; the second waits for a next() that never comes.
+	sender.send(message, [event, event]);
+	sender.send(message, [event, event]);
+	receiver.next();
+	receiver.onClose(() => seen.give());
+	native.fdClose(event);
+	await runtime.close();
+	await seen.wait;
+	assert.equal(countFds(), before);
+});
+
+test("bytes that are no message close the connection with a reason", async () => {
+	const runtime = createRuntime();
+	const [ours, theirs] = native.socketPair();
+	const receiver = runtime.adopt(ours);
+	const sender = runtime.adopt(theirs);
+	const closed = later<number>();
+	receiver.onClose(closed.give);
+	receiver.next();
+	const oversized = Buffer.alloc(12);
+	oversized.writeUInt32LE(4097, 8);
+	sender.send(oversized);
+	assert.notEqual(await closed.wait, 0);
+	native.fdClose(ours);
+	native.fdClose(theirs);
+	await runtime.close();
+});
+
+test("closing is safe from within a callback", async () => {
+	const before = countFds();
+	const runtime = createRuntime();
+	const [ours, theirs] = native.socketPair();
+	const receiver = runtime.adopt(ours);
+	const sender = runtime.adopt(theirs);
+	native.fdClose(ours);
+	native.fdClose(theirs);
+	const closed = later<void>();
+	receiver.onMessage(() => void runtime.close().then(closed.give));
+	sender.send(encodeMessage(1, 0));
+	receiver.next();
+	await closed.wait;
+	assert.equal(countFds(), before);
+});
