@@ -69,7 +69,7 @@ function makeRequester(connection: Connection, path: string): Requester {
 	};
 	const closed = new Promise<void>((resolve) => {
 		connection.onClose(() => {
-			fail(new VhostctlError("E_CONNECT", `${path}: connection closed`));
+			fail(new VhostctlError("E_CONNECT", `${path}: the device hung up`));
 			resolve();
 		});
 	});
