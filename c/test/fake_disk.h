@@ -53,6 +53,7 @@ struct fake_disk {
 	uint32_t block_size;
 	uint64_t calls; /* sent; read it after fake_disk_stop */
 	atomic_int fault;
+	atomic_bool lazy; /* returns nothing before the driver wants to be called for it */
 	atomic_bool stop;
 	atomic_int unaligned; /* requests that were not what a load makes */
 	pthread_t thread;
@@ -121,6 +122,27 @@ static inline void fake_execute(struct fake_disk *disk, const struct fake_reques
 		*r->status = fault == FAKE_FAIL ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
+/* Whether the driver wants a call when the used index becomes idx. */
+static inline bool fake_wants_call(const struct fake_ring *ring, uint16_t idx)
+{
+	if (!ring->event_idx)
+		return !(__atomic_load_n(&ring->avail->flags, __ATOMIC_SEQ_CST) &
+			 VRING_AVAIL_F_NO_INTERRUPT);
+	return vring_need_event(__atomic_load_n(&ring->avail->ring[ring->size], __ATOMIC_SEQ_CST),
+				idx, ring->used->idx);
+}
+
+/* Makes the used index idx; returns whether the driver wants a call for that. */
+static inline bool fake_show(struct fake_ring *ring, uint16_t idx)
+{
+	uint16_t old = ring->used->idx;
+	__atomic_store_n(&ring->used->idx, idx, __ATOMIC_SEQ_CST);
+	if (!ring->event_idx)
+		return fake_wants_call(ring, idx);
+	return vring_need_event(__atomic_load_n(&ring->avail->ring[ring->size], __ATOMIC_SEQ_CST),
+				idx, old);
+}
+
 static inline void fake_return(struct fake_disk *disk, struct fake_ring *ring, uint16_t head)
 {
 	int fault = atomic_load(&disk->fault);
@@ -135,13 +157,9 @@ static inline void fake_return(struct fake_disk *disk, struct fake_ring *ring, u
 	}
 	if (fault == FAKE_INDEX_TOO_FAR)
 		idx += 1000;
-	uint16_t old = ring->used->idx;
-	__atomic_store_n(&ring->used->idx, idx, __ATOMIC_SEQ_CST);
-	bool call =
-	    !(__atomic_load_n(&ring->avail->flags, __ATOMIC_SEQ_CST) & VRING_AVAIL_F_NO_INTERRUPT);
-	if (ring->event_idx)
-		call = vring_need_event(
-		    __atomic_load_n(&ring->avail->ring[ring->size], __ATOMIC_SEQ_CST), idx, old);
+	while (atomic_load(&disk->lazy) && !fake_wants_call(ring, idx) && !atomic_load(&disk->stop))
+		usleep(20);
+	bool call = fake_show(ring, idx);
 	if (call && ring->call_fd >= 0) {
 		disk->calls++;
 		vhc_eventfd_signal(ring->call_fd);

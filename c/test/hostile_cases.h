@@ -9,7 +9,7 @@
 
 enum hostile_outcome {
 	RETURNED, /* the request, with a status and a length */
-	BROKEN,	  /* the ring */
+	BROKEN,	  /* the ring, after `len` chains were returned */
 	ANY,	  /* one of the two: it depends on what the device reads first */
 };
 
@@ -33,9 +33,9 @@ struct hostile_case {
 	{                                                                                          \
 #build, build, RETURNED, MODEL_NO_STATUS, 0, INDIRECT                              \
 	}
-#define BREAKS(build)                                                                              \
+#define BREAKS(build, after)                                                                       \
 	{                                                                                          \
-#build, build, BROKEN, 0, 0, INDIRECT                                              \
+#build, build, BROKEN, 0, after, INDIRECT                                          \
 	}
 #define SURVIVES(build)                                                                            \
 	{                                                                                          \
@@ -60,19 +60,20 @@ static const struct hostile_case hostile_cases[] = {
     GIVES(unknown_descriptor_flags, OK, 513),
     SURVIVES(status_over_header),
 
-    BREAKS(head_just_out_of_range),
-    BREAKS(head_far_out_of_range),
-    BREAKS(index_one_too_far),
-    BREAKS(index_far_ahead),
-    BREAKS(index_goes_back),
-    BREAKS(same_head_twice),
-    BREAKS(ring_full_of_one_head),
+    BREAKS(head_just_out_of_range, 0),
+    BREAKS(head_far_out_of_range, 0),
+    BREAKS(index_one_too_far, 0),
+    BREAKS(index_far_ahead, 0),
+    BREAKS(index_goes_back, 0),
+    BREAKS(same_head_twice, 1),
+    BREAKS(ring_full_of_one_head, 1),
     SURVIVES(head_in_the_middle_of_another),
 
     MALFORMED(loop_to_itself),
     MALFORMED(loop_of_two),
     MALFORMED(loop_of_empty_pieces),
     MALFORMED(next_just_out_of_range),
+    MALFORMED(second_next_out_of_range),
     MALFORMED(next_far_out_of_range),
 
     GIVES(read_into_readable, IOERR, 1),

@@ -122,12 +122,21 @@ CASE(head_far_out_of_range)
 {
 	OFFER(0xffff);
 }
+/* Each entry names another chain, which is good for an answer. */
+static inline void distinct_heads(struct hostile_rig *rig)
+{
+	for (uint16_t i = 0; i < CASE_SIZE; i++)
+		rig->ring.avail->ring[i] = i;
+}
+
 CASE(index_one_too_far)
 {
+	distinct_heads(rig);
 	rig->ring.avail_next += CASE_SIZE + 1;
 }
 CASE(index_far_ahead)
 {
+	distinct_heads(rig);
 	rig->ring.avail_next += 0x8000;
 }
 CASE(index_goes_back)
@@ -179,11 +188,24 @@ CASE(loop_of_empty_pieces)
 	OFFER(0);
 }
 
+/* What lies behind the table looks like the rest of a good chain. */
+static inline void next_behind_the_table(struct hostile_rig *rig, uint16_t first, uint16_t second)
+{
+	header(rig, VIRTIO_BLK_T_IN, 0);
+	D(0, HDR, 16, N, first);
+	D(first, DATA, 512, N | W, second);
+	D(second, STATUS, 1, W, 0);
+	OFFER(0);
+}
+
 CASE(next_just_out_of_range)
 {
-	header(rig, VIRTIO_BLK_T_FLUSH, 0);
-	D(0, HDR, 16, N, CASE_SIZE);
-	OFFER(0);
+	next_behind_the_table(rig, CASE_SIZE, 2);
+}
+
+CASE(second_next_out_of_range)
+{
+	next_behind_the_table(rig, 1, CASE_SIZE);
 }
 
 CASE(next_far_out_of_range)

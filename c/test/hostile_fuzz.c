@@ -129,14 +129,21 @@ static bool answers_are_the_models(const uint16_t *heads, const struct model_ans
 
 /* ---- Cases by name --------------------------------------------------------------------------- */
 
-static void a_good_request_still_passes(void)
+/* The next request meets a ring without descriptors. */
+static void start_over(void)
 {
 	struct hostile_ring *ring = &fuzz.rig.ring;
 	ring->avail_next = ring->avail->idx;
 	ring->used_seen = ring_used_idx(ring);
 	memset(ring->desc, 0, 16 * ring->size);
+	*rig_at(&fuzz.rig, STATUS) = 0xaa;
+}
+
+static void a_good_request_still_passes(void)
+{
+	struct hostile_ring *ring = &fuzz.rig.ring;
+	start_over();
 	good_read(&fuzz.rig);
-	*rig_at(&fuzz.rig, STATUS) = 0xff;
 	CHECK(run_offered(NULL, NULL));
 	CHECK(!ring->broken);
 	CHECK_EQ(*rig_at(&fuzz.rig, STATUS), VIRTIO_BLK_S_OK);
@@ -145,7 +152,8 @@ static void a_good_request_still_passes(void)
 
 static void check_returned(const struct hostile_case *c)
 {
-	const uint16_t head = fuzz.rig.ring.avail->ring[0];
+	const struct hostile_ring *ring = &fuzz.rig.ring;
+	const uint16_t head = ring->avail->ring[ring->used_seen % ring->size];
 	const struct model_answer answer = model_head(head);
 	/* The model and the table were thought up apart: they must agree. */
 	CHECK_EQ(answer.status, c->status);
@@ -160,13 +168,18 @@ static void run_case(const struct hostile_case *c)
 	struct hostile_rig *rig = &fuzz.rig;
 	REQUIRE(rig_start_ring(rig, CASE_SIZE, c->features, 0));
 	memset(rig->memory + RING_AREA, 0xaa, MEMORY - RING_AREA);
+	/* A device that has served this driver before takes shorter ways. */
+	a_good_request_still_passes();
+	start_over();
 	c->build(rig);
 	snapshot();
 	CHECK(run_offered(NULL, NULL));
 	if (c->outcome == RETURNED)
 		check_returned(c);
-	if (c->outcome == BROKEN)
+	if (c->outcome == BROKEN) {
 		CHECK_EQ(rig->ring.broken_status, -EPROTO);
+		CHECK_EQ((uint16_t)(ring_used_idx(&rig->ring) - rig->ring.used_seen), c->len);
+	}
 	if (rig->ring.broken)
 		says_broken(&rig->ring);
 	else

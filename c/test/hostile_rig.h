@@ -21,7 +21,7 @@
 #include "vhostctl.h"
 
 #define KIB 1024u
-#define MEMORY (144 * KIB)
+#define MEMORY (240 * KIB)
 #define RING_AREA (12 * KIB) /* the ring's parts lie at the start of the first region */
 #define AVAIL_AT (8 * KIB)
 #define USED_AT (9 * KIB)
@@ -38,16 +38,19 @@
 #define INDIRECT F(VIRTIO_RING_F_INDIRECT_DESC)
 #define EVENT_IDX F(VIRTIO_RING_F_EVENT_IDX)
 
-/* Two regions that adjoin for the guest though not here, and one near the end of addresses. */
+/*
+ * Two regions that adjoin for the guest though not here, and one near the end of
+ * addresses. The first is large enough for the device's short cuts.
+ */
 struct hostile_region {
 	uint64_t gpa;
 	uint32_t at; /* in the memory */
 	uint32_t size;
 };
 static const struct hostile_region regions[3] = {
-    {0x100000, 0, 64 * KIB},
-    {0x110000, 64 * KIB, 64 * KIB},
-    {UINT64_MAX - 32 * KIB + 1, 128 * KIB, 16 * KIB},
+    {0x100000, 0, 160 * KIB},
+    {0x100000 + 160 * KIB, 160 * KIB, 64 * KIB},
+    {UINT64_MAX - 32 * KIB + 1, 224 * KIB, 16 * KIB},
 };
 #define GPA_A regions[0].gpa
 #define GPA_B regions[1].gpa

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+/** What the figures must come to, as ratios within one run. */
+import type { Idle } from "./idle.ts";
+import type { Start } from "./start.ts";
+import type { Measurement } from "./workloads.ts";
+
+export interface Results {
+	/** By target, then by workload. */
+	readonly measured: Map<string, Map<string, Measurement>>;
+	readonly instructions?: number;
+	readonly idle?: Idle;
+	readonly start?: Start;
+}
+
+export interface Goal {
+	readonly name: string;
+	/** NaN: not measured. */
+	readonly value: number;
+	readonly limit: number;
+	/** Whether the value is to be the limit or more, or the limit or less. */
+	readonly sense: "at least" | "at most";
+	readonly unit: string;
+}
+
+export function isMet({ value, limit, sense }: Goal): boolean {
+	return sense === "at least" ? value >= limit : value <= limit;
+}
+
+/** How far a value is from its limit, in percent of the limit. */
+export function missedBy({ value, limit }: Goal): number {
+	return (Math.abs(value - limit) / limit) * 100;
+}
+
+export const OURS = {
+	nothing: "null",
+	malloc: "malloc",
+	memoryFile: "file, tmpfs",
+	diskFile: "file, disk, O_DIRECT",
+} as const;
+
+export const THEIRS = {
+	nothing: "qemu null-co",
+	memoryFile: "qemu file, tmpfs",
+	diskFile: "fio io_uring, disk",
+	copy: "copy loop",
+	pingPong: "ping-pong",
+} as const;
+
+function iops(results: Results, target: string, workload: string): number {
+	return results.measured.get(target)?.get(workload)?.iops ?? Number.NaN;
+}
+
+function ratio(
+	results: Results,
+	ours: string,
+	theirs: string,
+	workload: string,
+): number {
+	return iops(results, ours, workload) / iops(results, theirs, workload);
+}
+
+const atLeast = (name: string, value: number, limit: number): Goal => ({
+	name,
+	value,
+	limit,
+	sense: "at least",
+	unit: "×",
+});
+
+const atMost = (
+	name: string,
+	value: number,
+	limit: number,
+	unit: string,
+): Goal => ({ name, value, limit, sense: "at most", unit });
+
+export function goals(results: Results): Goal[] {
+	const against = (ours: string, theirs: string, load: string, limit: number) =>
+		atLeast(
+			`${ours} / ${theirs}, ${load}`,
+			ratio(results, ours, theirs, load),
+			limit,
+		);
+	const { idle, start } = results;
+	const trip = (target: string) =>
+		results.measured.get(target)?.get("4K randread 1")?.p50 ?? Number.NaN;
+	const lost = idle ? (1 - idle.busyBeside / idle.busyAlone) * 100 : Number.NaN;
+	return [
+		against(OURS.malloc, THEIRS.copy, "4K randread 32", 1),
+		against(OURS.malloc, THEIRS.copy, "4K randread 128", 1),
+		atMost(
+			"null: instructions of the device an I/O",
+			results.instructions ?? Number.NaN,
+			180,
+			"",
+		),
+		against(OURS.nothing, THEIRS.nothing, "4K randread 128", 6),
+		atMost(
+			"null / ping-pong: median round trip at depth 1",
+			trip(OURS.nothing) / trip(THEIRS.pingPong),
+			2.5,
+			"×",
+		),
+		against(OURS.memoryFile, THEIRS.memoryFile, "4K randread 32", 3),
+		against(OURS.diskFile, THEIRS.diskFile, "4K randread 32", 1),
+		against(OURS.diskFile, THEIRS.diskFile, "4K randread 128", 1),
+		atMost(
+			"processor time, 64 controllers idle",
+			idle ? idle.cpuPerSecond / 1e7 : Number.NaN,
+			0.1,
+			"%",
+		),
+		atMost("busy controller's loss beside 64 idle ones", lost, 5, "%"),
+		atMost(
+			"serve: ready after",
+			start ? start.seconds * 1000 : Number.NaN,
+			300,
+			" ms",
+		),
+		atMost(
+			"serve: resident memory",
+			start ? start.bytes / 1e6 : Number.NaN,
+			120,
+			" MB",
+		),
+	];
+}
