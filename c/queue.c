@@ -132,21 +132,31 @@ void io_complete(struct io *io)
 		count_failure(queue, io);
 }
 
+static inline void count_op(struct queue *queue, uint32_t op, uint64_t ns)
+{
+	uint64_t n = queue->counts[op];
+	uint64_t bytes = queue->bytes[op];
+	uint64_t errors = queue->errors[op];
+
+	if (n == 0)
+		return;
+	stats_count(queue->stats, op, n, bytes, errors, ns);
+	if (queue->bdev_stats)
+		stats_count(queue->bdev_stats, op, n, bytes, errors, ns);
+	queue->counts[op] = queue->bytes[op] = queue->errors[op] = 0;
+}
+
 /* Counts a batch: all that ended in it became visible at the same time. */
 static void count_batch(struct queue *queue, uint64_t ns)
 {
-	for (uint32_t op = 0; op < VHC_NUM_OPS; op++) {
-		uint64_t n = queue->counts[op];
-		uint64_t bytes = queue->bytes[op];
-		uint64_t errors = queue->errors[op];
-
-		if (n == 0)
-			continue;
-		stats_count(queue->stats, op, n, bytes, errors, ns);
-		if (queue->bdev_stats)
-			stats_count(queue->bdev_stats, op, n, bytes, errors, ns);
-		queue->counts[op] = queue->bytes[op] = queue->errors[op] = 0;
-	}
+	count_op(queue, VHC_OP_READ, ns);
+	count_op(queue, VHC_OP_WRITE, ns);
+	if (__builtin_expect(!queue->uncommon, 1))
+		return;
+	queue->uncommon = false;
+	count_op(queue, VHC_OP_FLUSH, ns);
+	count_op(queue, VHC_OP_UNMAP, ns);
+	count_op(queue, VHC_OP_WRITE_ZEROES, ns);
 }
 
 void queue_publish(struct queue *queue)
@@ -193,8 +203,10 @@ __attribute__((noinline)) static bool read_any(struct queue *queue, const struct
 		io_large_iov(io);
 		result = ring_map(queue->ring, head, io->iov, VHC_CHAIN_MAX_IOV, &chain);
 	}
-	if (result == 0 && blk_parse(queue->blk, limits, io, &chain, &answer))
+	if (result == 0 && blk_parse(queue->blk, limits, io, &chain, &answer)) {
+		queue->uncommon = true;
 		return true;
+	}
 	put_refused(queue, io, &answer);
 	return false;
 }
@@ -216,7 +228,7 @@ static inline uint32_t read_requests(struct queue *queue, const struct ring_head
 			!ring_map_triple(ring, &heads[i], BLK_HEADER_SIZE, 1, &triple) ||
 			    !blk_parse_triple(blk, &limits, &triple, io),
 			0) &&
-		    !read_any(queue, &limits, (uint32_t)heads[i].index, io))
+		    !read_any(queue, &limits, heads[i].index, io))
 			continue;
 		queue->counts[io->op]++;
 		queue->bytes[io->op] += io->len;
@@ -248,6 +260,22 @@ static void end_batch(struct queue *queue)
 	queue->kicked = false;
 }
 
+/*
+ * How many of the waiting requests to take: half of many, so that the driver has
+ * the first half back, and works on it, while the device works on the second.
+ */
+static inline uint32_t batch_size(const struct queue *queue, uint32_t waiting)
+{
+	uint32_t n = waiting;
+
+	if (n >= QUEUE_BATCH)
+		n = QUEUE_BATCH;
+	else if (n > QUEUE_BATCH_MIN)
+		n = n / 2 > QUEUE_BATCH_MIN ? n / 2 : QUEUE_BATCH_MIN;
+	/* Each may turn out to be large. */
+	return n < queue->free_large ? n : queue->free_large;
+}
+
 /* Kept whole: it is what a profile of the device's side counts (bench/io_path.c). */
 __attribute__((noinline)) uint32_t queue_poll(struct queue *queue)
 {
@@ -259,13 +287,8 @@ __attribute__((noinline)) uint32_t queue_poll(struct queue *queue)
 	if (waiting <= 0)
 		return 0;
 
-	uint32_t n = (uint32_t)waiting;
+	uint32_t n = batch_size(queue, (uint32_t)waiting);
 
-	/* Each may turn out to be large. */
-	if (n > queue->free_large)
-		n = queue->free_large;
-	if (n > QUEUE_BATCH)
-		n = QUEUE_BATCH;
 	n = ring_take(ring, heads, n);
 	if (n == 0)
 		return 0;

@@ -9,6 +9,8 @@
 
 /* Most requests taken in one turn, so that the rings of a reactor share it fairly. */
 #define QUEUE_BATCH 64u
+/* So few are taken together: publishing costs as much as several requests. */
+#define QUEUE_BATCH_MIN 16u
 /* Requests in flight that may have more than IO_INLINE_IOV pieces. */
 #define QUEUE_LARGE_MAX 256u
 
@@ -20,7 +22,8 @@ struct queue {
 	struct vhc_stats *stats;      /* the ring's */
 	struct vhc_stats *bdev_stats; /* or NULL */
 	uint64_t batch_start;	      /* tick */
-	bool sync; /* the backend ends each request in its batch: they are counted together */
+	bool sync;     /* the backend ends each request in its batch: they are counted together */
+	bool uncommon; /* this batch has requests other than plain reads and writes */
 	uint64_t counts[VHC_NUM_OPS]; /* sync: what this batch adds to the statistics */
 	uint64_t bytes[VHC_NUM_OPS];
 	uint64_t errors[VHC_NUM_OPS];

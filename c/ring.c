@@ -13,10 +13,10 @@
 
 /* Where a chain is being followed, and what of it has been mapped. */
 struct walk {
-	const struct vring_desc *table; /* the ring's, or an indirect one */
-	uint32_t entries;		/* of the table */
-	uint32_t left;			/* descriptors that the chain may yet have */
-	struct iovec *at;		/* where the next piece goes */
+	const ring_table_desc *table; /* the ring's, or an indirect one */
+	uint32_t entries;	      /* of the table */
+	uint32_t left;		      /* descriptors that the chain may yet have */
+	struct iovec *at;	      /* where the next piece goes */
 	struct iovec *end;
 };
 
@@ -75,7 +75,7 @@ static int gather_table(struct vhc_ring *ring, struct ring_desc desc)
  */
 static int enter_table(struct vhc_ring *ring, struct walk *walk, struct ring_desc *desc)
 {
-	const struct vring_desc *table;
+	const ring_table_desc *table;
 
 	if (walk->table != ring->desc || !ring->indirect || (desc->tail & VRING_DESC_F_NEXT) ||
 	    desc->len == 0 || desc->len % sizeof(*table))
@@ -292,7 +292,7 @@ int vhc_ring_pop(struct vhc_ring *ring, struct vhc_chain *chain)
 		ring_signal_error(ring);
 		return ring->broken;
 	}
-	chain->head = (uint32_t)head.index;
+	chain->head = head.index;
 	result = ring_map(ring, chain->head, iov, VHC_CHAIN_MAX_IOV, &mapped);
 	if (result)
 		return result;

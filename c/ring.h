@@ -89,6 +89,7 @@ int ring_map(struct vhc_ring *ring, uint32_t head, struct iovec *iov, uint32_t m
 	     struct ring_chain *chain);
 
 /* Guest memory at an address of any alignment, read exactly once. */
+typedef struct vring_desc __attribute__((aligned(1))) ring_table_desc;
 typedef uint64_t __attribute__((aligned(1), may_alias)) ring_u64;
 typedef uint32_t __attribute__((aligned(1), may_alias)) ring_u32;
 
@@ -103,7 +104,7 @@ static inline uint32_t ring_read32(const void *at)
 }
 
 /* The only way a descriptor is read: it may change right after. */
-static inline struct ring_desc ring_read_desc(const struct vring_desc *at)
+static inline struct ring_desc ring_read_desc(const ring_table_desc *at)
 {
 	/* By offset: an indirect table may have any alignment. */
 	const uint8_t *bytes = (const uint8_t *)at;
@@ -127,9 +128,9 @@ static inline int ring_available(struct vhc_ring *ring)
 
 /* A chain that was taken. */
 struct ring_head {
-	/* Its table, if it is an indirect one of three descriptors that ring_peek found. */
-	const struct vring_desc *table;
-	size_t index;
+	const ring_table_desc *first; /* its first descriptor, as far as ring_peek went */
+	uint32_t index;
+	uint32_t in_table; /* 1: `first` begins an indirect table of three descriptors */
 };
 
 /*
@@ -144,11 +145,11 @@ static inline uint32_t ring_take(struct vhc_ring *ring, struct ring_head *heads,
 	uint8_t *taken = ring->taken;
 	struct ring_head *at = heads;
 	struct ring_head *end = heads + n;
-	uint16_t next = ring->next_avail;
-	size_t mask = ring->mask;
+	uint32_t next = ring->next_avail;
+	uint32_t mask = ring->mask;
 
 	for (; at < end; at++) {
-		size_t index = __atomic_load_n(&from[next & mask], __ATOMIC_RELAXED);
+		uint32_t index = __atomic_load_n(&from[next & mask], __ATOMIC_RELAXED);
 
 		if (__builtin_expect(index > mask || taken[index], 0)) {
 			ring->broken = -EPROTO;
@@ -156,16 +157,19 @@ static inline uint32_t ring_take(struct vhc_ring *ring, struct ring_head *heads,
 		}
 		__builtin_prefetch(&table[index]);
 		taken[index] = 1;
+		at->first = &table[index];
 		at->index = index;
+		at->in_table = 0;
 		next++;
 	}
-	ring->next_avail = next;
+	ring->next_avail = (uint16_t)next;
 	return (uint32_t)(at - heads);
 }
 
 /*
  * Looks at the first descriptors of chains and starts to fetch what they point
- * to: headers, or indirect tables and then the headers behind those.
+ * to: headers, or indirect tables and then the headers behind those. Goes on to
+ * the tables of three descriptors that lie in the region that answered last.
  */
 static inline void ring_peek(const struct vhc_ring *ring, struct ring_head *heads, uint32_t n)
 {
@@ -173,23 +177,26 @@ static inline void ring_peek(const struct vhc_ring *ring, struct ring_head *head
 	const uint32_t indirect = ring->indirect ? VRING_DESC_F_INDIRECT : UINT32_MAX;
 	bool any = false;
 
-	for (uint32_t i = 0; i < n; i++) {
-		const struct vring_desc *desc = &ring->desc[heads[i].index];
-		uint64_t addr = ring_read64(&desc->addr);
+	for (struct ring_head *head = heads; head < heads + n; head++) {
+		uint64_t addr = ring_read64(&head->first->addr);
 
-		heads[i].table = NULL;
 		if (!mem_near(&cache, addr))
 			continue;
 		__builtin_prefetch(mem_cached_at(&cache, addr));
-		if (__builtin_expect((ring_read32(&desc->flags) & UINT16_MAX) != indirect, 1) ||
-		    ring_read32(&desc->len) != sizeof(struct vring_desc[3]))
+		if ((ring_read32(&head->first->flags) & UINT16_MAX) != indirect)
 			continue;
-		heads[i].table = mem_cached_at(&cache, addr);
+		if (ring_read32(&head->first->len) != sizeof(struct vring_desc[3]))
+			continue;
+		head->first = mem_cached_at(&cache, addr);
+		head->in_table = 1;
 		any = true;
 	}
-	for (uint32_t i = 0; i < n && any; i++) {
-		uint64_t addr = heads[i].table ? ring_read64(&heads[i].table->addr) : 0;
+	for (struct ring_head *head = heads; head < heads + n && any; head++) {
+		uint64_t addr;
 
+		if (!head->in_table)
+			continue;
+		addr = ring_read64(&head->first->addr);
 		if (mem_near(&cache, addr))
 			__builtin_prefetch(mem_cached_at(&cache, addr));
 	}
@@ -220,12 +227,12 @@ static inline bool ring_map_triple(const struct vhc_ring *ring, const struct rin
 	const uint32_t link = VRING_DESC_F_NEXT;
 	const uint32_t write = VRING_DESC_F_WRITE;
 	const struct mem_cache *cache = &ring->cache;
-	const struct vring_desc *first = head->table;
-	const struct vring_desc *middle, *last;
+	const ring_table_desc *first = head->first;
+	const ring_table_desc *middle, *last;
 	uint64_t first_addr, middle_addr, last_addr;
 	uint32_t tail, len;
 
-	if (first) {
+	if (head->in_table) {
 		/* In a table the descriptors follow each other, in all drivers known. */
 		middle = first + 1;
 		last = first + 2;
@@ -236,7 +243,6 @@ static inline bool ring_map_triple(const struct vhc_ring *ring, const struct rin
 	} else {
 		uint64_t rest;
 
-		first = &ring->desc[head->index];
 		rest = ring_read64(&first->len);
 		if (rest << 16 != RING_REST(first_len, link, 0) << 16 || rest >> 48 >= ring->size)
 			return false;

@@ -59,8 +59,8 @@ static uint64_t drive(struct guest *guest, struct queue *queue, const uint16_t *
 			guest_offer(guest, heads[i]);
 		}
 		guest_publish(guest);
-		while (queue_poll(queue) > 0)
-			;
+		for (uint32_t taken = 0; taken < depth;)
+			taken += queue_poll(queue);
 		for (uint32_t i = 0; guest_used(guest, &used); i++) {
 			failed += used.len != 4097 || *guest_status(guest, i) != VIRTIO_BLK_S_OK;
 			done++;

@@ -647,7 +647,7 @@ VHC_API int vhc_reactor_start_ring(struct vhc_reactor *reactor, struct vhc_ring 
 /*
  * Asks the reactor to take no more from ring, let what is in flight end, and
  * give it back: VHC_UPCALL_RING_STOPPED says when. Errors: -ENOENT (not this
- * reactor's). Thread: control.
+ * reactor's), -EALREADY (asked already), -ENOMEM. Thread: control.
  */
 VHC_API int vhc_reactor_stop_ring(struct vhc_reactor *reactor, struct vhc_ring *ring);
 
