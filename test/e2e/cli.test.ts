@@ -224,21 +224,24 @@ test("a disk may be served in one process, until a signal", async () => {
 	}
 });
 
-/** Seconds that a program took, the median of several runs. */
-function median(command: string, args: string[]): number {
-	const times = Array.from({ length: 7 }, () => {
-		const start = performance.now();
-		assert.equal(spawnSync(command, args).status, 0);
-		return performance.now() - start;
-	});
-	return times.sort((a, b) => a - b)[3] ?? Infinity;
+function elapsed(command: string, args: string[]): number {
+	const start = performance.now();
+	const { status } = spawnSync(command, args);
+	assert.equal(status, 0);
+	return performance.now() - start;
 }
 
 test("an attached command takes at most 3 times as long as the runtime alone", {
 	skip: "Deno" in globalThis && "a ratio of Node's",
 }, () => {
 	const [command, args] = vhostctl("bdev", "list", "-r", instance.rpcSocket);
-	const bare = median(process.execPath, ["-e", "0"]);
-	const ratio = median(command, args) / bare;
+	let bare = Infinity;
+	let attached = Infinity;
+	// The best of several: other tests run beside this one.
+	for (let round = 0; round < 9; round++) {
+		bare = Math.min(bare, elapsed(process.execPath, ["-e", "0"]));
+		attached = Math.min(attached, elapsed(command, args));
+	}
+	const ratio = attached / bare;
 	assert(ratio <= 3, `${ratio.toFixed(2)} times ${bare.toFixed(0)} ms`);
 });

@@ -1,52 +1,39 @@
 // SPDX-License-Identifier: MIT
-// What a guest's disk must do with data. Each check leaves the scene fit for the next.
+// What a guest's disks must do with data. Each check leaves the disks fit for the next.
 import assert from "node:assert/strict";
 import { statSync } from "node:fs";
+import { countRequests, fioJobs, onEach, sumOfZeroes } from "./observe.ts";
 import {
-	type Check,
-	countRequests,
-	DISKS,
+	type Disks,
+	fileOf,
 	MIB,
 	QUEUES,
 	type Scene,
-	sumOfZeroes,
+	type SceneDisk,
 } from "./scene.ts";
 
-interface FioJob {
-	error: number;
-	read: { total_ios: number; iops: number };
-	write: { total_ios: number };
-}
+type Check = (scene: Scene, disks: Disks) => Promise<void>;
 
-/** The only job in what fio printed, which may have warnings before the JSON. */
-export function fioJob(output: string): FioJob {
-	const { jobs } = JSON.parse(output.slice(output.indexOf("{"))) as {
-		jobs: FioJob[];
-	};
-	const job = jobs[0];
-	assert(job, "fio tells of a job");
-	return job;
-}
-
-const identity: Check = async ({ guest }) => {
-	for (const disk of Object.values(DISKS)) {
+const identity: Check = async ({ guest }, disks) => {
+	for (const disk of Object.values(disks) as SceneDisk[]) {
 		const sys = `/sys/block/${disk.device}`;
 		const files = `${sys}/size ${sys}/queue/logical_block_size ${sys}/ro ${sys}/serial`;
-		assert.deepEqual(
-			(await guest.run(`cat ${files}; echo`)).trim().split("\n"),
+		// A serial number has room for 20 bytes, and none for an end of line.
+		assert.equal(
+			await guest.run(`cat ${files}`),
 			[
-				`${disk.bytes / 512}`,
-				`${disk.blockSize}`,
-				disk.readonly ? "1" : "0",
-				disk.name,
-			],
+				disk.bytes / 512,
+				disk.blockSize,
+				disk.readonly ? 1 : 0,
+				disk.name.slice(0, 20),
+			].join("\n"),
 		);
 	}
 };
 
-const features: Check = async ({ guest }) => {
+const features: Check = async ({ guest }, { small }) => {
 	const bits = await guest.run(
-		"cat /sys/bus/virtio/devices/$(virtio_device vda)/features",
+		`cat /sys/bus/virtio/devices/$(virtio_device ${small.device})/features`,
 	);
 	const wanted = {
 		SEG_MAX: 2,
@@ -64,41 +51,28 @@ const features: Check = async ({ guest }) => {
 		assert.equal(bits[bit], "1", `${name} is negotiated`);
 };
 
-const readBack: Check = async ({ guest }) => {
-	for (const { device, bytes } of [DISKS.main, DISKS.large]) {
+const readBack: Check = ({ guest }, { small, large }) =>
+	onEach([small, large], async ({ device, bytes }) => {
 		// At the start, somewhere in the middle, and up to the last byte.
-		for (const [from, length] of [
-			[0, MIB],
-			[21 * MIB + 65536, MIB + 4096],
-			[bytes - MIB / 2, MIB / 2],
-		] as const) {
-			const written = await guest.run(
-				`write_random ${device} ${from} ${length}`,
-			);
-			assert.equal(
-				await guest.run(`disk_sum ${device} ${from} ${length}`),
-				written,
-			);
-		}
-	}
-};
+		await guest.run(`keeps ${device} 0 ${MIB}`);
+		await guest.run(`keeps ${device} ${21 * MIB + 4096} ${MIB + 4096}`);
+		await guest.run(`keeps ${device} ${bytes - 65536} 65536`);
+	});
 
-const filesystem: Check = async ({ guest }) => {
-	for (const { device } of [DISKS.main, DISKS.large])
+const filesystem: Check = ({ guest }, { small, large }) =>
+	onEach([small, large], async ({ device }) => {
 		await guest.run(`filesystem ${device}`);
-};
+	});
 
 function verify(depth: number, mib: number): Check {
-	return async ({ guest }) => {
-		for (const { device } of [DISKS.main, DISKS.large]) {
-			const job = fioJob(await guest.run(`verify ${device} ${depth} ${mib}M`));
-			assert.equal(job.error, 0);
-			assert.equal(job.write.total_ios, (mib * MIB) / 4096);
-			assert.equal(
-				job.read.total_ios,
-				job.write.total_ios,
-				"all is read again",
-			);
+	return async ({ guest }, { small, large }) => {
+		const devices = `${small.device} ${large.device}`;
+		const jobs = fioJobs(await guest.run(`verify ${depth} ${mib}M ${devices}`));
+		assert.equal(jobs.length, 2);
+		for (const { error, read, write } of jobs) {
+			assert.equal(error, 0);
+			assert.equal(write.total_ios, (mib * MIB) / 4096);
+			assert.equal(read.total_ios, write.total_ios, "all is read again");
 		}
 	};
 }
@@ -106,101 +80,97 @@ function verify(depth: number, mib: number): Check {
 /** Random data, a hole made in the middle of it, and what is left on either side. */
 async function punch(
 	{ guest }: Scene,
-	device: string,
+	{ device }: SceneDisk,
 	command: string,
 ): Promise<void> {
-	await guest.run(`write_random ${device} 0 ${4 * MIB}`);
 	const beside = `disk_sum ${device} 0 ${MIB}; disk_sum ${device} ${3 * MIB} ${MIB}`;
-	const before = await guest.run(beside);
-	await guest.run(`${command} -o ${MIB} -l ${2 * MIB} /dev/${device}`);
-	assert.equal(
-		(await guest.run(`disk_sum ${device} ${MIB} ${2 * MIB}`)).trim(),
-		sumOfZeroes(2 * MIB),
+	const before = await guest.run(
+		`write_random ${device} 0 ${4 * MIB} >/dev/null && ${beside}`,
 	);
-	assert.equal(await guest.run(beside), before, "what is beside it stays");
+	assert.notEqual(before.split("\n")[0], sumOfZeroes(MIB));
+	await guest.run(`${command} -o ${MIB} -l ${2 * MIB} /dev/${device}`);
+	const [hole, ...after] = (
+		await guest.run(`disk_sum ${device} ${MIB} ${2 * MIB}; ${beside}`)
+	).split("\n");
+	assert.equal(hole, sumOfZeroes(2 * MIB));
+	assert.equal(after.join("\n"), before, "what is beside it stays");
 }
 
-const discard: Check = async (scene) => {
-	for (const disk of [DISKS.main, DISKS.large]) {
-		const allocated = () => statSync(scene.file(disk)).blocks * 512;
-		// So that all of what is punched out is there before.
-		await scene.guest.run(`write_random ${disk.device} 0 ${4 * MIB}`);
-		const full = scene.backing === "file" ? allocated() : 0;
+const discard: Check = (scene, { small, large }) =>
+	onEach([small, large], async (disk) => {
+		const { guest, instance } = scene;
+		const allocated = () => statSync(fileOf(instance, disk)).blocks * 512;
+		const isFile = disk.backing === "file";
+		// So that all that is punched out is there before.
+		if (isFile) await guest.run(`write_random ${disk.device} 0 ${4 * MIB}`);
+		const full = isFile ? allocated() : 0;
 		const requests = await countRequests(scene, disk, "unmap", () =>
-			punch(scene, disk.device, "blkdiscard"),
+			punch(scene, disk, "blkdiscard"),
 		);
 		assert(requests > 0, "DISCARD reaches the bdev");
-		if (scene.backing === "file")
+		if (isFile)
 			assert(
 				allocated() <= full - 2 * MIB,
 				`the host has its space back: ${full} before, ${allocated()} after`,
 			);
-	}
-};
+	});
 
-const writeZeroes: Check = async (scene) => {
-	for (const disk of [DISKS.main, DISKS.large]) {
+const writeZeroes: Check = (scene, { small, large }) =>
+	onEach([small, large], async (disk) => {
 		const requests = await countRequests(scene, disk, "write_zeroes", () =>
-			punch(scene, disk.device, "blkdiscard -z"),
+			punch(scene, disk, "blkdiscard -z"),
 		);
 		assert(requests > 0, "WRITE_ZEROES reaches the bdev");
-	}
-};
+	});
 
-const flush: Check = async (scene) => {
-	const { device } = DISKS.main;
-	const write = () =>
-		scene.guest.run(
-			`dd if=/dev/urandom of=/dev/${device} bs=4096 count=4 conv=fsync`,
-		);
-	assert((await countRequests(scene, DISKS.main, "flush", write)) > 0);
+const syncedWrite = (device: string) =>
+	`dd if=/dev/urandom of=/dev/${device} bs=4096 count=4 conv=fsync`;
+
+const flush: Check = async (scene, { small }) => {
+	const flushes = await countRequests(scene, small, "flush", () =>
+		scene.guest.run(syncedWrite(small.device)),
+	);
+	assert(flushes > 0, "fsync reaches the bdev");
 };
 
 /** The guest switches the disk's write cache off, and on: it flushes only while it is on. */
-const writeCache: Check = async (scene) => {
+const writeCache: Check = async (scene, { small }) => {
 	const { guest } = scene;
-	const { device } = DISKS.main;
-	const sys = `/sys/block/${device}`;
+	const sys = `/sys/block/${small.device}`;
 	const modes = `cat ${sys}/cache_type ${sys}/queue/write_cache`;
-	const write = () =>
-		guest.run(
-			`dd if=/dev/urandom of=/dev/${device} bs=4096 count=4 conv=fsync`,
+	const flushes = () =>
+		countRequests(scene, small, "flush", () =>
+			guest.run(syncedWrite(small.device)),
 		);
+	const set = (mode: string) =>
+		guest.run(`echo "${mode}" >${sys}/cache_type && ${modes}`);
 	assert.equal(await guest.run(modes), "write back\nwrite back\n");
-	await guest.run(`echo "write through" >${sys}/cache_type`);
-	assert.equal(await guest.run(modes), "write through\nwrite through\n");
-	assert.equal(await countRequests(scene, DISKS.main, "flush", write), 0);
-	await guest.run(`echo "write back" >${sys}/cache_type`);
-	assert.equal(await guest.run(modes), "write back\nwrite back\n");
-	assert((await countRequests(scene, DISKS.main, "flush", write)) > 0);
+	assert.equal(await set("write through"), "write through\nwrite through\n");
+	assert.equal(await flushes(), 0);
+	assert.equal(await set("write back"), "write back\nwrite back\n");
+	assert((await flushes()) > 0);
 };
 
-const readOnly: Check = async ({ guest }) => {
-	const { device, bytes } = DISKS.readonly;
-	const write = await guest.try(
-		`dd if=/dev/urandom of=/dev/${device} bs=4096 count=1 conv=fsync`,
-	);
-	assert.notEqual(write.status, 0, "a write fails");
-	assert.notEqual(
-		(await guest.try(`mkfs.ext4 -q -F /dev/${device}`)).status,
-		0,
-	);
-	assert.notEqual((await guest.try(`blkdiscard /dev/${device}`)).status, 0);
+const readOnly: Check = async ({ guest }, { readonly: { device, bytes } }) => {
+	for (const change of [
+		syncedWrite(device),
+		`mkfs.ext4 -q -F /dev/${device}`,
+		`blkdiscard /dev/${device}`,
+	])
+		assert.notEqual((await guest.try(change)).status, 0, change);
 	// Reads work; and there is nothing that somebody wrote.
-	assert.equal(
-		(await guest.run(`disk_sum ${device} 0 ${bytes}`)).trim(),
-		sumOfZeroes(bytes),
-	);
+	const sum = await guest.run(`disk_sum ${device} 0 ${bytes}`);
+	assert.equal(sum.trim(), sumOfZeroes(bytes));
 };
 
 /** Every queue is there and carries I/O: Linux gives each processor one of its own. */
-const queues: Check = async (scene) => {
+const queues: Check = async (scene, { small }) => {
 	const { guest, kind } = scene;
-	const { device } = DISKS.main;
+	const { device } = small;
 	const list = await guest.run(`ls /sys/block/${device}/mq`);
 	assert.equal(list.trim().split("\n").length, QUEUES[kind]);
 	for (let cpu = 0; cpu < QUEUES[kind]; cpu++) {
-		const reads = await countRequests(scene, DISKS.main, "read", () =>
+		const reads = await countRequests(scene, small, "read", () =>
 			guest.run(
 				`taskset -c ${cpu} dd if=/dev/${device} of=/dev/null bs=4096 count=100 iflag=direct`,
 			),

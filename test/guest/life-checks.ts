@@ -1,145 +1,174 @@
 // SPDX-License-Identifier: MIT
-// What happens to a guest's disk while it is in use. Each check leaves the scene fit for the
-// next; the last two do with one disk less.
+// What happens to a guest's disks while they are in use. Each check leaves the scene fit for
+// the next; the last two do with one disk of each backing less.
 import assert from "node:assert/strict";
 import { waitUntil } from "../support/processes.ts";
-import { fioJob } from "./data-checks.ts";
 import {
-	type Check,
-	DISKS,
-	MIB,
+	deleteDisk,
+	fioJobs,
+	onEach,
 	readCount,
-	type Scene,
-	type SceneDisk,
+	resizeDisk,
 	sumOfZeroes,
-} from "./scene.ts";
+} from "./observe.ts";
+import { DISKS, type Disks, MIB, type Scene, type SceneDisk } from "./scene.ts";
 
-const SEEN_MS = 10_000;
+type Check = (scene: Scene) => Promise<void>;
+
+const SEEN_MS = 10_000; // for the guest to notice a change
 const LOAD_SECONDS = 60; // longer than any load is left running
 
-/** Starts fio on a disk and waits until its requests arrive. Its end is up to the caller. */
+const each = (role: keyof Disks): SceneDisk[] => [
+	DISKS.malloc[role],
+	DISKS.file[role],
+];
+const devices = (disks: SceneDisk[]) =>
+	disks.map(({ device }) => device).join(" ");
+
+/** Starts fio on disks and waits until their requests arrive. Gives a way to end it. */
 async function underLoad(
 	scene: Scene,
-	disk: SceneDisk,
-): Promise<{ ended: Promise<unknown> }> {
-	const before = await readCount(scene, disk);
+	disks: SceneDisk[],
+): Promise<{ ended: Promise<unknown>; end(): Promise<void> }> {
+	const before = await Promise.all(disks.map((disk) => readCount(scene, disk)));
 	const ended = scene.guest
-		.try(`load ${disk.device} ${LOAD_SECONDS}`, (LOAD_SECONDS + 30) * 1000)
+		.try(`load ${LOAD_SECONDS} ${devices(disks)}`, (LOAD_SECONDS + 30) * 1000)
 		.catch((error: unknown) => error);
-	await waitUntil(
-		async () => (await readCount(scene, disk)) > before + 100,
-		20_000,
-		() => `fio works on ${disk.device}`,
+	for (const [i, disk] of disks.entries())
+		await waitUntil(
+			async () => (await readCount(scene, disk)) > (before[i] ?? 0) + 100,
+			30_000,
+			() => `fio works on ${disk.name}`,
+		);
+	const end = async () => {
+		await scene.guest.run("killall fio || true");
+		await ended;
+	};
+	return { ended, end };
+}
+
+async function assertWorking(
+	{ guest, instance }: Scene,
+	disks: SceneDisk[],
+): Promise<void> {
+	await instance.assertHealthy();
+	const jobs = fioJobs(await guest.run(`verify 16 1M ${devices(disks)}`));
+	assert.deepEqual(
+		jobs.map(({ error, read }) => [error, read.total_ios]),
+		disks.map(() => [0, MIB / 4096]),
 	);
-	return { ended };
+}
+
+/** Resizes disks and waits until the guest has taken note. */
+async function resizeAll(
+	scene: Scene,
+	disks: SceneDisk[],
+	bytes: number,
+): Promise<void> {
+	await onEach(disks, async (disk) => {
+		await resizeDisk(scene, disk, bytes);
+		await scene.guest.run(`wait_size ${disk.device} ${bytes}`, SEEN_MS);
+	});
 }
 
 const resize: Check = async (scene) => {
-	const { guest } = scene;
-	const disk = DISKS.resized;
-	const { device } = disk;
-	const sum = await guest.run(`write_random ${device} 0 ${MIB}`);
-	const larger = disk.bytes + 8 * MIB;
-	const seen = guest.run(`wait_size ${device} ${larger}`, SEEN_MS);
-	await scene.resize(disk, larger);
-	await seen;
-	assert.equal(await guest.run(`disk_sum ${device} 0 ${MIB}`), sum);
-	// The new end can be written, and what was never written reads as zeroes.
-	const end = await guest.run(`write_random ${device} ${larger - MIB} ${MIB}`);
-	assert.equal(
-		await guest.run(`disk_sum ${device} ${larger - MIB} ${MIB}`),
-		end,
-	);
-	assert.equal(
-		(await guest.run(`disk_sum ${device} ${disk.bytes} ${MIB}`)).trim(),
-		sumOfZeroes(MIB),
-	);
-	// And once more, while the guest works on it.
-	const load = await underLoad(scene, disk);
-	await scene.resize(disk, larger + 8 * MIB);
-	await guest.run(`wait_size ${device} ${larger + 8 * MIB}`, SEEN_MS);
-	await guest.run("killall fio || true");
-	await load.ended;
+	const disks = each("resized");
+	await onEach(disks, async (disk) => {
+		const { guest } = scene;
+		const { device } = disk;
+		const sum = await guest.run(`write_random ${device} 0 ${MIB}`);
+		const larger = disk.bytes + 8 * MIB;
+		await resizeAll(scene, [disk], larger);
+		assert.equal(await guest.run(`disk_sum ${device} 0 ${MIB}`), sum);
+		// The new end can be written, and what was never written reads as zeroes.
+		await guest.run(`keeps ${device} ${larger - MIB} ${MIB}`);
+		const added = await guest.run(`disk_sum ${device} ${disk.bytes} ${MIB}`);
+		assert.equal(added.trim(), sumOfZeroes(MIB));
+	});
+	// And once more, while the guest works on them.
+	const load = await underLoad(scene, disks);
+	await resizeAll(scene, disks, 32 * MIB);
+	await load.end();
 	// Smaller only at rest: a write that is under way makes a file longer again.
-	await scene.resize(disk, disk.bytes);
-	await guest.run(`wait_size ${device} ${disk.bytes}`, SEEN_MS);
+	await resizeAll(scene, disks, 8 * MIB);
+	await assertWorking(scene, disks);
 };
 
 /** The driver resets the device and starts it again. */
-const rebind: Check = async ({ guest }) => {
-	const { device } = DISKS.main;
-	const sum = await guest.run(`write_random ${device} 0 ${MIB}`);
-	for (let i = 0; i < 3; i++) {
-		await guest.run(`bind $(unbind ${device})`);
-		assert.equal(await guest.run(`disk_sum ${device} 0 ${MIB}`), sum);
-	}
-	const job = fioJob(await guest.run(`verify ${device} 16 1M`));
-	assert.equal(job.error, 0);
-};
+const rebind: Check = ({ guest }) =>
+	onEach(each("small"), async ({ device }) => {
+		const sum = await guest.run(`write_random ${device} 0 ${MIB}`);
+		for (let i = 0; i < 3; i++)
+			assert.equal(
+				await guest.run(
+					`bind $(unbind ${device}) && disk_sum ${device} 0 ${MIB}`,
+				),
+				sum,
+			);
+	});
 
 const rebindUnderLoad: Check = async (scene) => {
-	const { guest } = scene;
-	const { device } = DISKS.large;
-	const load = await underLoad(scene, DISKS.large);
-	const unbound = await guest.run(`unbind ${device}`);
-	await guest.run("killall fio || true");
-	await load.ended;
-	await guest.run(`bind ${unbound}`);
-	assert.equal(fioJob(await guest.run(`verify ${device} 16 1M`)).error, 0);
+	const disks = each("large");
+	const load = await underLoad(scene, disks);
+	const unbound: string[] = [];
+	for (const { device } of disks)
+		unbound.push(await scene.guest.run(`unbind ${device}`));
+	await load.end();
+	for (const device of unbound) await scene.guest.run(`bind ${device}`);
+	await assertWorking(scene, disks);
 };
 
 /** The machine starts again in the middle of everything. */
 const resetUnderLoad: Check = async (scene) => {
 	const { guest } = scene;
-	const { device } = DISKS.main;
-	const sum = await guest.run(`write_random ${device} ${62 * MIB} ${MIB}`);
-	const load = await underLoad(scene, DISKS.large);
+	const kept = each("small")
+		.map(({ device }) => `disk_sum ${device} ${8 * MIB} ${MIB}`)
+		.join(";");
+	for (const { device } of each("small"))
+		await guest.run(`write_random ${device} ${8 * MIB} ${MIB}`);
+	const sums = await guest.run(kept);
+	const load = await underLoad(scene, each("large"));
 	await guest.reset();
 	await load.ended;
-	assert.equal(await guest.run(`disk_sum ${device} ${62 * MIB} ${MIB}`), sum);
-	for (const disk of [DISKS.main, DISKS.large])
-		assert.equal(
-			fioJob(await guest.run(`verify ${disk.device} 16 1M`)).error,
-			0,
-		);
+	assert.equal(await guest.run(kept), sums);
+	await assertWorking(scene, each("large"));
 };
 
 const remove: Check = async (scene) => {
-	const { guest, instance } = scene;
-	const { device } = DISKS.doomed;
-	const load = await underLoad(scene, DISKS.doomed);
-	await scene.remove(DISKS.doomed);
-	// The kernel may notice the end by errors or by a disk of size 0; nothing is read.
-	const read = await guest.try(
-		`dd if=/dev/${device} bs=4096 count=1 iflag=direct 2>/dev/null | wc -c`,
-	);
-	assert.equal(Number(read.output), 0, "nothing more to read");
-	const write = await guest.try(
-		`dd if=/dev/zero of=/dev/${device} bs=4096 count=1 oflag=direct`,
-	);
-	assert.notEqual(write.status, 0, "nor to write");
-	await guest.run("killall fio || true");
-	await load.ended;
+	const { guest } = scene;
+	const disks = each("doomed");
+	const load = await underLoad(scene, disks);
+	await onEach(disks, (disk) => deleteDisk(scene, disk));
+	await onEach(disks, async ({ device }) => {
+		// The kernel may notice by errors or by a disk of size 0: nothing is read.
+		const read = await guest.run(
+			`dd if=/dev/${device} bs=4096 count=1 iflag=direct 2>/dev/null | wc -c`,
+		);
+		assert.equal(Number(read), 0);
+		const write = await guest.try(
+			`dd if=/dev/zero of=/dev/${device} bs=4096 count=1 oflag=direct`,
+		);
+		assert.notEqual(write.status, 0, "nothing is written");
+	});
+	await load.end();
 	// The others feel nothing of it.
-	await instance.assertHealthy();
-	assert.equal(fioJob(await guest.run("verify vda 16 1M")).error, 0);
+	await assertWorking(scene, each("small"));
 };
 
-/** Also the start of a guest with a controller whose bdev is gone. */
-const reboot: Check = async ({ guest, instance }) => {
-	const { device } = DISKS.main;
-	const sum = await guest.run(`write_random ${device} 0 ${MIB}`);
+/** Also the start of a guest with controllers whose bdevs are gone. */
+const reboot: Check = async (scene) => {
+	const { guest } = scene;
+	const sums = `for disk in ${devices(each("small"))}; do disk_sum $disk 0 ${MIB}; done`;
+	const before = await guest.run(sums);
 	await guest.reboot();
-	assert.equal(await guest.run(`disk_sum ${device} 0 ${MIB}`), sum);
-	assert.equal(
-		Number(await guest.run(`cat /sys/block/${DISKS.doomed.device}/size`)),
-		0,
-	);
-	await instance.assertHealthy();
+	assert.equal(await guest.run(sums), before);
+	for (const { device } of each("doomed"))
+		assert.equal(Number(await guest.run(`cat /sys/block/${device}/size`)), 0);
+	await assertWorking(scene, each("small"));
 };
 
 export const lifeChecks: [string, Check][] = [
-	["resize", resize],
+	["resize, at rest and under I/O", resize],
 	["reset of the device", rebind],
 	["reset of the device under I/O", rebindUnderLoad],
 	["reset of the guest under I/O", resetUnderLoad],

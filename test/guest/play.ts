@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: MIT
-// Plays all checks in a guest, over each kind of backing. One boot serves many checks, each
-// of which is a subtest.
+// Plays all checks in one guest, each as a subtest: one boot serves many.
 import { test } from "node:test";
 import { dataChecks } from "./data-checks.ts";
 import { lifeChecks } from "./life-checks.ts";
-import { type Backing, type GuestKind, openScene } from "./scene.ts";
+import { DISKS, type GuestKind, openScene } from "./scene.ts";
 
-const BACKINGS: Backing[] = ["malloc", "file"];
-
-export function playScenes(kind: GuestKind): void {
-	for (const backing of BACKINGS)
-		test(`${kind} guest, disks over ${backing}`, async (t) => {
-			const scene = await openScene(kind, backing);
-			t.after(scene.close);
-			for (const [name, check] of [...dataChecks, ...lifeChecks])
-				await t.test(name, () =>
-					check(scene).catch((error: unknown) => {
-						throw new Error(scene.instance.log(), { cause: error });
-					}),
-				);
-			await t.test("the guest shuts down, then the instance", async () => {
-				await scene.guest.powerOff();
-				await scene.instance.assertHealthy();
-			});
+export function play(kind: GuestKind): void {
+	test(`${kind} guest`, async (t) => {
+		const scene = await openScene(kind);
+		t.after(scene.close);
+		const check = (name: string, action: () => Promise<void>) =>
+			t.test(name, () =>
+				action().catch((error: unknown) => {
+					throw new Error(scene.instance.log(), { cause: error });
+				}),
+			);
+		for (const [name, action] of dataChecks)
+			for (const [backing, disks] of Object.entries(DISKS))
+				await check(`${name}, ${backing}`, () => action(scene, disks));
+		for (const [name, action] of lifeChecks)
+			await check(name, () => action(scene));
+		await check("the guest shuts down, and the instance stays", async () => {
+			await scene.guest.powerOff();
+			await scene.instance.assertHealthy();
 		});
+	});
 }

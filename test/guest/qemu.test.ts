@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: MIT
-import { playScenes } from "./play.ts";
+import { play } from "./play.ts";
 
-playScenes("qemu");
+play("qemu");

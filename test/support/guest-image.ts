@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The initramfs of QEMU guests: busybox, the tools that tests use with their libraries, the
 // virtio modules and our scripts. Kept under build/guest, named for what went in.
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
 	cpSync,
@@ -26,6 +26,7 @@ const TOOLS = [
 	"/sbin/mke2fs",
 	"/sbin/e2fsck",
 	"/sbin/blkdiscard",
+	"/usr/bin/flock",
 ];
 const LINKS = { "sbin/mkfs.ext4": "mke2fs", "sbin/fsck.ext4": "e2fsck" };
 const MODULES = ["virtio_pci", "virtio_blk"];
@@ -80,10 +81,9 @@ function moduleFiles(folder: string): string[] {
 
 /** The libraries that a program is linked with, as ldd tells. */
 function libraries(program: string): string[] {
-	// ldd fails for a static program.
-	if (basename(program) === "busybox") return [];
-	const text = execFileSync("ldd", [program], { encoding: "utf8" });
-	return text.match(/\/\S+/g) ?? [];
+	const { stdout } = spawnSync("ldd", [program], { encoding: "utf8" });
+	// Of a static program ldd says so, and names no file.
+	return stdout.match(/\/\S+/g) ?? [];
 }
 
 function identity(files: string[]): string {
@@ -118,10 +118,8 @@ function build(target: string, tools: string[], modules: string[]): void {
 	const partial = `${target}.${process.pid}`;
 	execFileSync(
 		"sh",
-		["-c", 'find . | cpio --quiet -o -H newc >"$0"', partial],
-		{
-			cwd: tree,
-		},
+		["-c", 'find . | /bin/busybox cpio -o -H newc >"$0"', partial],
+		{ cwd: tree, stdio: "ignore" },
 	);
 	renameSync(partial, target);
 	removeTempDir(work);

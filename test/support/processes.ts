@@ -108,7 +108,7 @@ export function startProcess(
 		stdout: () => text.out,
 		kill: async () => {
 			try {
-				if (pid !== undefined) process.kill(-pid, "SIGKILL");
+				if (pid !== undefined && alive) process.kill(-pid, "SIGKILL");
 			} catch {
 				// It has ended already.
 			}

@@ -67,7 +67,7 @@ async function boot(disks: Disk[], dir: string, log: string[]): Promise<Boot> {
 	return { process, line };
 }
 
-/** Boots a guest with one processor. Needs to be root, as the guest's files are the host's. */
+/** Boots a guest with one processor. */
 export async function bootUml(disks: Disk[]): Promise<Guest> {
 	const log: string[] = [];
 	const dir = makeTempDir();

@@ -7,12 +7,11 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/dev/work
 # busybox starts its own tools through /proc/self/exe, so /proc comes first and by path.
 /bin/busybox mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
+grep -q '^devtmpfs /dev ' /proc/mounts || mount -t devtmpfs devtmpfs /dev
 # Under user-mode-linux the root is the host's own, read-only. What is written goes to a
 # folder that hides nothing of it.
 mkdir /dev/work
 mount -t tmpfs tmpfs /dev/work
-mkdir /dev/work/mnt
 cd /dev/work || exit 1
 
 # Opened before there are drivers: user-mode-linux mixes up its interrupts when one fails.

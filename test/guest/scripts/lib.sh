@@ -20,10 +20,15 @@ disk_sum() {
 
 # write_random DISK OFFSET LENGTH: writes random data there and prints its checksum.
 write_random() {
-	head -c "$3" /dev/urandom >random
-	dd if=random of="/dev/$1" bs=65536 seek=$(($2 / 65536)) oflag=direct 2>/dev/null || return
-	md5sum <random | cut -d' ' -f1
-	rm random
+	dd if=/dev/urandom of="random.$1" bs="$3" count=1 2>/dev/null
+	dd if="random.$1" of="/dev/$1" bs=4096 seek=$(($2 / 4096)) oflag=direct 2>/dev/null || return
+	md5sum <"random.$1" | cut -d' ' -f1
+	rm "random.$1"
+}
+
+# keeps DISK OFFSET LENGTH: whether random data that is written there is read again.
+keeps() {
+	written=$(write_random "$@") && [ "$(disk_sum "$@")" = "$written" ]
 }
 
 # wait_size DISK BYTES: returns when the kernel has taken note of that size.
@@ -34,30 +39,43 @@ wait_size() {
 # filesystem DISK: makes one, fills it, takes it down and looks whether all is there.
 filesystem() {
 	mkfs.ext4 -q -F "/dev/$1" || return
-	mount -t ext4 "/dev/$1" mnt || return
-	for i in $(seq 40); do
-		mkdir -p "mnt/$((i % 7))"
-		head -c $((i * 3001)) /dev/urandom >"mnt/$((i % 7))/$i"
+	mkdir -p "mnt.$1"
+	mount -t ext4 "/dev/$1" "mnt.$1" || return
+	for i in $(seq 30); do
+		mkdir -p "mnt.$1/$((i % 7))"
+		dd if=/dev/urandom of="mnt.$1/$((i % 7))/$i" bs=$((i * 3001)) count=1 2>/dev/null
 	done
-	find mnt -type f -exec md5sum {} + >sums
-	umount mnt && drop_caches && fsck.ext4 -fn "/dev/$1" || return
-	mount -t ext4 -o ro "/dev/$1" mnt || return
-	md5sum -c sums
+	find "mnt.$1" -type f -exec md5sum {} + >"sums.$1"
+	umount "mnt.$1" && drop_caches && fsck.ext4 -fn "/dev/$1" || return
+	mount -t ext4 -o ro "/dev/$1" "mnt.$1" || return
+	md5sum -c "sums.$1"
 	sums=$?
-	umount mnt && [ "$sums" -eq 0 ] && [ "$(wc -l <sums)" -eq 40 ]
+	umount "mnt.$1" && [ "$sums" -eq 0 ] && [ "$(wc -l <"sums.$1")" -eq 30 ]
 }
 
-# verify DISK DEPTH BYTES: random writes, read again and compared by fio; prints its JSON.
+# fio_jobs OPTIONS DISK...: one job for each disk, at the same time; prints fio's JSON.
+fio_jobs() {
+	options=$1
+	shift
+	jobs=
+	for disk; do jobs="$jobs --name=$disk --filename=/dev/$disk"; done
+	# shellcheck disable=SC2086 # lists of words
+	fio --name=global --ioengine=libaio --direct=1 --bs=4k --allow_file_create=0 \
+		--output-format=json $options $jobs
+}
+
+# verify DEPTH BYTES DISK...: random writes, read again and compared.
 verify() {
-	fio --name=verify --filename="/dev/$1" --ioengine=libaio --allow_file_create=0 --direct=1 --iodepth="$2" \
-		--rw=randwrite --bs=4k --size="$3" --verify=crc32c --verify_fatal=1 \
-		--output-format=json
+	depth=$1 size=$2
+	shift 2
+	fio_jobs "--rw=randwrite --iodepth=$depth --size=$size --verify=crc32c --verify_fatal=1" "$@"
 }
 
-# load DISK SECONDS: random reads and writes, for as long or until they fail.
+# load SECONDS DISK...: random reads and writes, for as long or until they fail.
 load() {
-	fio --name=load --filename="/dev/$1" --ioengine=libaio --allow_file_create=0 --direct=1 --iodepth=8 \
-		--rw=randrw --bs=4k --time_based --runtime="$2" --output-format=json
+	seconds=$1
+	shift
+	fio_jobs "--rw=randrw --iodepth=8 --time_based --runtime=$seconds" "$@"
 }
 
 # virtio_device DISK: the virtio device that the disk belongs to.
