@@ -6,6 +6,7 @@
  * I/O whose data is checked.
  */
 #include <errno.h>
+#include <linux/virtio_ring.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -506,6 +507,15 @@ static void disk_is_resized_under_load(void)
 	world_down(&world);
 }
 
+/* Chains that the driver has offered so far, as an available index. */
+static uint16_t offered(const struct lane *lane)
+{
+	struct vhc_driver_ring_layout layout;
+	vhc_driver_ring_layout(RING_SIZE, &layout);
+	const struct vring_avail *avail = (const void *)(lane->memory.addr + layout.avail);
+	return __atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE);
+}
+
 /* A device that goes away leaves the load waiting: a stop ends it all the same. */
 static void device_goes_away(void)
 {
@@ -515,6 +525,9 @@ static void device_goes_away(void)
 	start_loads(&world, 0, 0, false);
 	await_requests(&world, 20);
 	detach_all(&world);
+	/* It waits for nothing before it has offered something that nobody takes. */
+	for (uint32_t i = 0; i < 2; i++)
+		AWAIT(&world, offered(&world.lanes[i]) != world.lanes[i].base);
 	for (uint32_t i = 0; i < 2; i++)
 		vhc_load_stop(world.lanes[i].load);
 	for (uint32_t i = 0; i < 2; i++) {

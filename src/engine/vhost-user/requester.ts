@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { Buffer } from "node:buffer";
-import { native } from "../../ffi/native.ts";
+import { NativeError, native } from "../../ffi/native.ts";
 import { fromErrno, VhostctlError } from "../errors.ts";
 import type { Connection, Delivery, Runtime } from "../runtime.ts";
 import { decodeMessage, encodeMessage } from "./codec.ts";
@@ -44,7 +44,7 @@ export function connectRequester(runtime: Runtime, path: string): Requester {
 	let fd = -1;
 	try {
 		fd = native.socketConnect(path);
-		return makeRequester(runtime.adopt(fd), path);
+		return makeRequester(runtime.adopt(fd));
 	} catch (error) {
 		throw fromErrno(error, `cannot connect to ${path}`);
 	} finally {
@@ -52,8 +52,18 @@ export function connectRequester(runtime: Runtime, path: string): Requester {
 	}
 }
 
-function makeRequester(connection: Connection, path: string): Requester {
+/** The connection is gone: known already (ENOENT), or found out by sending. */
+function isHangUp(error: unknown): boolean {
+	return (
+		error instanceof NativeError &&
+		["ENOENT", "EPIPE", "ECONNRESET"].includes(error.code)
+	);
+}
+
+function makeRequester(connection: Connection): Requester {
 	const waiting: Waiting[] = [];
+	const hungUp = (cause?: unknown) =>
+		new VhostctlError("E_CONNECT", "the device hung up", { cause });
 	const fail = (reason: VhostctlError): void => {
 		for (const { reject } of waiting.splice(0)) reject(reason);
 	};
@@ -63,13 +73,13 @@ function makeRequester(connection: Connection, path: string): Requester {
 			deliverReply(data, waiting);
 			connection.next();
 		} catch (error) {
-			fail(fromErrno(error, path));
+			fail(fromErrno(error, "answer"));
 			connection.close();
 		}
 	};
 	const closed = new Promise<void>((resolve) => {
 		connection.onClose(() => {
-			fail(new VhostctlError("E_CONNECT", `${path}: the device hung up`));
+			fail(hungUp());
 			resolve();
 		});
 	});
@@ -80,7 +90,9 @@ function makeRequester(connection: Connection, path: string): Requester {
 		try {
 			connection.send(encodeMessage(request, flags, payload), fds);
 		} catch (error) {
-			throw fromErrno(error, `${path}: ${describeRequest(request)}`);
+			throw isHangUp(error)
+				? hungUp(error)
+				: fromErrno(error, describeRequest(request));
 		}
 	};
 	return {
@@ -91,7 +103,7 @@ function makeRequester(connection: Connection, path: string): Requester {
 					fail(
 						new VhostctlError(
 							"E_CONNECT",
-							`${path}: no answer to ${describeRequest(request)}`,
+							`no answer to ${describeRequest(request)}`,
 						),
 					);
 					connection.close();
@@ -112,7 +124,7 @@ function makeRequester(connection: Connection, path: string): Requester {
 					post(request, flags, payload, fds);
 				} catch (error) {
 					waiting.splice(waiting.indexOf(entry), 1);
-					entry.reject(fromErrno(error, path));
+					entry.reject(fromErrno(error, describeRequest(request)));
 				}
 			});
 		},
