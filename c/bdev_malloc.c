@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "io.h"
+#include "iov.h"
 
 /* Measured: the first lines of a block, two requests ahead; more is slower. */
 #define PREFETCH_AHEAD 2u
@@ -48,22 +49,6 @@ static void malloc_channel_close(struct bdev_channel *base)
 	free(channel);
 }
 
-static void read_blocks(const uint8_t *from, const struct io *io)
-{
-	for (uint32_t i = 0; i < io->iovcnt; i++) {
-		memcpy(io->iov[i].iov_base, from, io->iov[i].iov_len);
-		from += io->iov[i].iov_len;
-	}
-}
-
-static void write_blocks(uint8_t *to, const struct io *io)
-{
-	for (uint32_t i = 0; i < io->iovcnt; i++) {
-		memcpy(to, io->iov[i].iov_base, io->iov[i].iov_len);
-		to += io->iov[i].iov_len;
-	}
-}
-
 /*
  * Gives whole pages back to the system. Reserved hugepages are kept: once given
  * back they may be gone when the disk needs them.
@@ -101,10 +86,9 @@ static void execute(const struct malloc_bdev *disk, const struct io *io)
 {
 	switch (io->op) {
 	case VHC_OP_READ:
-		read_blocks(disk->data + io->offset, io);
-		break;
 	case VHC_OP_WRITE:
-		write_blocks(disk->data + io->offset, io);
+		iov_copy(io->iov, io->iovcnt, 0, disk->data + io->offset, io->len,
+			 io->op == VHC_OP_READ);
 		break;
 	case VHC_OP_UNMAP:
 	case VHC_OP_WRITE_ZEROES:
@@ -119,6 +103,7 @@ static void prefetch(const struct malloc_bdev *disk, const struct io *io)
 {
 	const uint8_t *at;
 
+	prefetch_write(io->status);
 	if (io->op != VHC_OP_READ)
 		return;
 	at = disk->data + io->offset;

@@ -173,6 +173,7 @@ bool file_map_copy(struct file_map *map, const struct io *io)
 
 void file_map_prefetch(const struct file_map *map, const struct io *io)
 {
+	prefetch_write(io->status);
 	if (io->op != VHC_OP_READ || !covers(map, io->offset, io->len))
 		return;
 	/* To where nothing is mapped it does nothing. */

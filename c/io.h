@@ -63,7 +63,7 @@ struct io {
 	struct queue *queue;
 	uint64_t start;	  /* tick at which it was taken */
 	uint64_t backend; /* the backend's to use while it has the request */
-	uint8_t *status;  /* the frontend's: where the status byte goes */
+	uint8_t *status;  /* the frontend's: where the status byte goes; backends may prefetch it */
 	struct iovec inline_iov[IO_INLINE_IOV];
 };
 

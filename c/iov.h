@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "copy.h"
+
 /* Describes the data of iov from byte skip on, in at most max pieces. Returns how many. */
 static inline uint32_t iov_window(const struct iovec *iov, uint32_t count, uint64_t skip,
 				  struct iovec *out, uint32_t max)
@@ -38,7 +40,10 @@ static inline void iov_copy(const struct iovec *iov, uint32_t count, uint64_t sk
 		uint64_t n = iov[i].iov_len - skip;
 		if (n > len)
 			n = len;
-		memcpy(to_iov ? at : buf, to_iov ? buf : at, n);
+		if (to_iov)
+			copy_prefetched(at, buf, n);
+		else
+			memcpy(buf, at, n);
 		buf += n;
 		len -= n;
 		skip = 0;

@@ -37,6 +37,8 @@ struct reactor_message {
 /* The one channel of this reactor to a bdev, for all rings on it. */
 struct reactor_channel {
 	struct reactor_channel *next;
+	struct reactor_channel *next_busy;
+	bool busy; /* linked to the reactor's busy ones */
 	struct bdev_channel *channel;
 	uint32_t queues;
 };
@@ -48,7 +50,8 @@ struct vhc_reactor {
 	struct queue *draining;
 	struct queue *late; /* with completions to publish */
 	struct reactor_channel *channels;
-	struct reactor_message *unposted; /* stops whose upcall did not fit in the ring */
+	struct reactor_channel *busy_channels; /* with requests in flight: idle ones cost nothing */
+	struct reactor_message *unposted;      /* stops whose upcall did not fit in the ring */
 	uint32_t num_polled;
 	uint32_t num_armed;
 	bool exit;

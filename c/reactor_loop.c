@@ -86,6 +86,16 @@ static void break_queue(struct vhc_reactor *reactor, struct queue *queue)
 	reactor->broken = queue;
 }
 
+/* Has a channel polled that was left with requests in flight. */
+static void note_busy(struct vhc_reactor *reactor, struct reactor_channel *of)
+{
+	if (!of || of->busy || of->channel->inflight == 0)
+		return;
+	of->busy = true;
+	of->next_busy = reactor->busy_channels;
+	reactor->busy_channels = of;
+}
+
 static bool poll_queues(struct vhc_reactor *reactor, uint64_t now)
 {
 	struct queue **at = &reactor->polled;
@@ -96,6 +106,7 @@ static bool poll_queues(struct vhc_reactor *reactor, uint64_t now)
 		bool leaves = false;
 
 		if (queue_poll(queue) > 0) {
+			note_busy(reactor, queue->reactor_channel);
 			queue->last_work = now;
 			work = true;
 		} else if (is_idle(reactor, queue, now)) {
@@ -166,13 +177,21 @@ static void put_channel(struct vhc_reactor *reactor, struct reactor_channel *of)
 	free(of);
 }
 
-static bool poll_channels(const struct vhc_reactor *reactor)
+static bool poll_channels(struct vhc_reactor *reactor)
 {
+	struct reactor_channel **at = &reactor->busy_channels;
+	struct reactor_channel *of;
 	bool work = false;
 
-	for (struct reactor_channel *of = reactor->channels; of; of = of->next)
-		if (of->channel->inflight > 0 && of->channel->bdev->ops->poll)
-			work |= of->channel->bdev->ops->poll(of->channel) > 0;
+	while ((of = *at)) {
+		work |= of->channel->bdev->ops->poll(of->channel) > 0;
+		if (of->channel->inflight > 0) {
+			at = &of->next_busy;
+			continue;
+		}
+		*at = of->next_busy;
+		of->busy = false;
+	}
 	return work;
 }
 
@@ -395,10 +414,9 @@ static void wait_events(struct vhc_reactor *reactor, int timeout_ms)
 /* Whether requests are in flight that only polling, or polling for a while yet, will end. */
 static bool must_poll_channels(const struct vhc_reactor *reactor, uint64_t now)
 {
-	for (const struct reactor_channel *of = reactor->channels; of; of = of->next)
-		if (of->channel->inflight > 0 &&
-		    (of->channel->event_fd < 0 || reactor->mode == VHC_MODE_POLL ||
-		     ticks_since(reactor->last_work, now) < reactor->spin_ticks))
+	for (const struct reactor_channel *of = reactor->busy_channels; of; of = of->next_busy)
+		if (of->channel->event_fd < 0 || reactor->mode == VHC_MODE_POLL ||
+		    ticks_since(reactor->last_work, now) < reactor->spin_ticks)
 			return true;
 	return false;
 }
