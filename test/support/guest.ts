@@ -4,7 +4,7 @@ import { Buffer } from "node:buffer";
 import type { Readable, Writable } from "node:stream";
 import { within } from "./processes.ts";
 
-export const BOOT_MS = 200_000;
+export const BOOT_MS = 90_000;
 const RUN_MS = 60_000;
 
 export interface Disk {
