@@ -19,6 +19,9 @@ import {
 } from "./processes.ts";
 
 const PROCESSORS = 2;
+// QEMU keeps what it translated across a reset, and undoes that store by store while the
+// next kernel clears the pages: with its own limit, 1 GiB, a reset may take minutes.
+const TRANSLATED_MIB = 64;
 const KERNEL_OPTIONS = [
 	"console=ttyS0 quiet panic=-1",
 	"mitigations=off", // emulated, they cost a third of the time
@@ -67,7 +70,7 @@ export async function bootQemu(disks: Disk[]): Promise<Guest> {
 		[
 			...[
 				"-accel",
-				"tcg,thread=multi",
+				`tcg,thread=multi,tb-size=${TRANSLATED_MIB}`,
 				"-cpu",
 				"Nehalem",
 				"-smp",
