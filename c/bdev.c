@@ -44,6 +44,24 @@ int vhc_bdev_resize(struct vhc_bdev *bdev, uint64_t num_blocks)
 	return result;
 }
 
+int vhc_bdev_extent(struct vhc_bdev *bdev, uint64_t offset, struct vhc_extent *out)
+{
+	const uint64_t blocks = atomic_load_explicit(&bdev->num_blocks, memory_order_acquire);
+	const uint64_t end = blocks * bdev->block_size;
+	struct vhc_extent extent = {.len = end - offset, .mapped = 1};
+
+	if (offset >= end || offset % bdev->block_size)
+		return -ERANGE;
+	if (bdev->ops->extent) {
+		int result = bdev->ops->extent(bdev, offset, end, &extent);
+
+		if (result)
+			return result;
+	}
+	*out = extent;
+	return 0;
+}
+
 /* ---- null ---- */
 
 static int null_channel_open(struct vhc_bdev *bdev, struct bdev_channel **out)

@@ -21,6 +21,38 @@ static int resize(struct vhc_bdev *bdev, uint64_t num_blocks)
 	return has_blocks((struct file_bdev *)bdev, num_blocks) ? 0 : -ENOSPC;
 }
 
+/* Where there is data, or a hole, from offset on; INT64_MAX: nowhere. */
+static int64_t seek(int fd, uint64_t offset, int whence)
+{
+	off_t at = lseek(fd, (off_t)offset, whence);
+	if (at >= 0)
+		return at;
+	return errno == ENXIO ? INT64_MAX : -errno;
+}
+
+static int extent(struct vhc_bdev *bdev, uint64_t offset, uint64_t end, struct vhc_extent *out)
+{
+	const int fd = ((struct file_bdev *)bdev)->fd;
+	const uint64_t block = bdev->block_size;
+	const int64_t data = seek(fd, offset, SEEK_DATA);
+	int64_t next = INT64_MAX;
+	/* What knows no holes, as block devices, has none. */
+	if (data < 0)
+		return data == -EINVAL || data == -EOPNOTSUPP ? 0 : -EIO;
+	/* A block with data in it is mapped, and so is the one in which data ends. */
+	const bool mapped = (uint64_t)data - offset < block;
+	if (mapped)
+		next = seek(fd, (uint64_t)data, SEEK_HOLE);
+	if (next < 0)
+		return -EIO;
+	uint64_t stop =
+	    mapped ? ((uint64_t)next + block - 1) / block * block : (uint64_t)data / block * block;
+	if (stop == offset) /* the data has gone in between */
+		stop += block;
+	*out = (struct vhc_extent){.len = (stop < end ? stop : end) - offset, .mapped = mapped};
+	return 0;
+}
+
 static void destroy(struct vhc_bdev *bdev)
 {
 	struct file_bdev *file = (struct file_bdev *)bdev;
@@ -41,6 +73,7 @@ static const struct bdev_ops file_ops = {
     .submit = file_submit,
     .poll = file_poll,
     .resize = resize,
+    .extent = extent,
     .destroy = destroy,
 };
 

@@ -9,9 +9,11 @@
 
 #include "vhostctl.h"
 
-struct queue;
+struct lane;
 
 #define IO_INLINE_IOV 4u
+/* A chain's pieces, two of which may be cut in two. */
+#define IO_LARGE_IOV (VHC_CHAIN_MAX_IOV + 2u)
 
 /* Most data of a READ or WRITE: what every system call moves whole. */
 #define IO_MAX_BYTES (1u << 30)
@@ -23,6 +25,9 @@ struct queue;
 
 /* Its pieces or ranges are in an array of their own (io_large_iov). */
 #define IO_LARGE (1u << 2)
+
+/* The frontend's: there is more about it in its task (task.h). */
+#define IO_TASK (1u << 3)
 
 /* A range of the device, in bytes; UNMAP and WRITE_ZEROES have iovcnt of them. */
 struct io_range {
@@ -60,20 +65,18 @@ struct io {
 		struct iovec *iov;	 /* READ, WRITE */
 		struct io_range *ranges; /* UNMAP, WRITE_ZEROES */
 	};
-	struct queue *queue;
-	uint64_t start;	  /* tick at which it was taken */
+	struct lane *lane;
+	uint64_t start;	  /* tick at which it was taken, or submitted if that was later */
 	uint64_t backend; /* the backend's to use while it has the request */
-	uint8_t *status;  /* the frontend's: where the status byte goes; backends may prefetch it */
+	uint8_t
+	    *status; /* the frontend's: where the status goes, or NULL; backends may prefetch it */
 	struct iovec inline_iov[IO_INLINE_IOV];
 };
 
 /* Ends a request: to be called once for each, on the reactor thread that submitted it. */
 void io_complete(struct io *io);
 
-/*
- * Points a request that has only its inline pieces at an array of
- * VHC_CHAIN_MAX_IOV, until it completes.
- */
+/* Points a request that has only its inline pieces at an array of IO_LARGE_IOV. */
 void io_large_iov(struct io *io);
 
 /* A backend's state on one reactor: no lock is ever needed in it. */
@@ -95,6 +98,8 @@ struct bdev_ops {
 	 */
 	uint32_t (*poll)(struct bdev_channel *channel);
 	int (*resize)(struct vhc_bdev *bdev, uint64_t num_blocks);
+	/* As vhc_bdev_extent, of a device that ends at byte `end`; NULL: all is mapped. */
+	int (*extent)(struct vhc_bdev *bdev, uint64_t offset, uint64_t end, struct vhc_extent *out);
 	void (*destroy)(struct vhc_bdev *bdev);
 };
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* A load's life: checks, memory, thread, result. */
-#include "load.h"
-
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -11,10 +9,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "load_request.h"
 #include "upcall.h"
 
 #define MAX_RINGS 1024u
 #define MAX_BLOCK (64u << 20)
+#define MAX_LBA_SIZE 65536u
 #define POST_RETRY_NS 1000000
 
 static uint64_t pages(uint64_t bytes)
@@ -22,28 +22,43 @@ static uint64_t pages(uint64_t bytes)
 	return (bytes + 4095) & ~UINT64_C(4095);
 }
 
-/* A ring's headers and status bytes. */
-static uint64_t control_bytes(uint32_t iodepth)
+/* A ring's headers, and behind them what the device answers in. */
+static uint64_t header_bytes(uint32_t device, uint32_t iodepth)
 {
-	return pages((uint64_t)iodepth * (sizeof(struct virtio_blk_outhdr) + 1));
+	return (uint64_t)iodepth << (device == VHC_LOAD_SCSI ? LOAD_SCSI_HEADER_SHIFT
+							     : LOAD_BLK_HEADER_SHIFT);
 }
 
-static bool shape_is_valid(uint32_t block_size, uint32_t iodepth, uint32_t num_rings)
+static uint64_t status_bytes(uint32_t device, uint32_t iodepth)
 {
-	return block_size > 0 && block_size % 512 == 0 && block_size <= MAX_BLOCK && iodepth > 0 &&
-	       iodepth <= VHC_RING_MAX_SIZE && num_rings > 0 && num_rings <= MAX_RINGS;
+	return (uint64_t)iodepth << (device == VHC_LOAD_SCSI ? LOAD_SCSI_STATUS_SHIFT
+							     : LOAD_BLK_STATUS_SHIFT);
 }
 
-static uint64_t ring_bytes(uint32_t block_size, uint32_t iodepth)
+static uint64_t control_bytes(uint32_t device, uint32_t iodepth)
 {
-	return control_bytes(iodepth) + pages((uint64_t)block_size * iodepth);
+	return pages(header_bytes(device, iodepth) + status_bytes(device, iodepth));
 }
 
-int64_t vhc_load_buffer_bytes(uint32_t block_size, uint32_t iodepth, uint32_t num_rings)
+static bool shape_is_valid(uint32_t device, uint32_t block_size, uint32_t iodepth,
+			   uint32_t num_rings)
 {
-	if (!shape_is_valid(block_size, iodepth, num_rings))
+	return device <= VHC_LOAD_SCSI && block_size > 0 && block_size % 512 == 0 &&
+	       block_size <= MAX_BLOCK && iodepth > 0 && iodepth <= VHC_RING_MAX_SIZE &&
+	       num_rings > 0 && num_rings <= MAX_RINGS;
+}
+
+static uint64_t ring_bytes(uint32_t device, uint32_t block_size, uint32_t iodepth)
+{
+	return control_bytes(device, iodepth) + pages((uint64_t)block_size * iodepth);
+}
+
+int64_t vhc_load_buffer_bytes(uint32_t device, uint32_t block_size, uint32_t iodepth,
+			      uint32_t num_rings)
+{
+	if (!shape_is_valid(device, block_size, iodepth, num_rings))
 		return -EINVAL;
-	return (int64_t)(ring_bytes(block_size, iodepth) * num_rings);
+	return (int64_t)(ring_bytes(device, block_size, iodepth) * num_rings);
 }
 
 /* ---- Creation ------------------------------------------------------------------------ */
@@ -58,11 +73,22 @@ static bool range_is_valid(const struct vhc_load_config *c, uint32_t num_rings)
 	return !c->verify || c->size / c->block_size >= requests;
 }
 
+/* That it can be addressed, and in logical blocks. */
+static bool disk_is_valid(const struct vhc_load_config *c)
+{
+	const uint32_t lba = c->lba_size;
+	if (c->device == VHC_LOAD_BLK)
+		return true;
+	return lba >= 512 && lba <= MAX_LBA_SIZE && (lba & (lba - 1)) == 0 &&
+	       c->block_size % lba == 0 && c->offset % lba == 0 &&
+	       c->address >> 16 < VHC_SCSI_TARGETS && (uint16_t)c->address < VHC_SCSI_LUNS;
+}
+
 static bool config_is_valid(const struct vhc_load_config *c, uint32_t num_rings)
 {
-	return shape_is_valid(c->block_size, c->iodepth, num_rings) && c->stats && c->buffers &&
-	       c->buffers % 4096 == 0 &&
-	       c->buffers_len >= ring_bytes(c->block_size, c->iodepth) * num_rings &&
+	return shape_is_valid(c->device, c->block_size, c->iodepth, num_rings) &&
+	       disk_is_valid(c) && c->stats && c->buffers && c->buffers % 4096 == 0 &&
+	       c->buffers_len >= ring_bytes(c->device, c->block_size, c->iodepth) * num_rings &&
 	       range_is_valid(c, num_rings) && c->rw <= VHC_LOAD_RANDRW && c->rwmix_read <= 100 &&
 	       c->verify <= 1 && (c->mode == VHC_MODE_POLL || c->mode == VHC_MODE_INTERRUPT) &&
 	       c->cpu >= -1 && c->cpu < CPU_SETSIZE;
@@ -93,9 +119,9 @@ static int add_ring(struct vhc_load *load, struct load_ring *on, struct vhc_driv
 		    uint8_t *memory)
 {
 	const struct vhc_load_config *c = &load->config;
-	on->headers = (struct virtio_blk_outhdr *)memory;
-	on->status = memory + sizeof(*on->headers) * c->iodepth;
-	on->data = memory + control_bytes(c->iodepth);
+	on->headers = memory;
+	on->status = memory + header_bytes(c->device, c->iodepth);
+	on->data = memory + control_bytes(c->device, c->iodepth);
 	on->slots = calloc(c->iodepth, sizeof(*on->slots));
 	if (!on->slots)
 		return -ENOMEM;
@@ -109,13 +135,13 @@ static void set_up(struct vhc_load *load)
 	const struct vhc_load_config *c = &load->config;
 	load->stats = (struct vhc_stats *)c->stats;
 	load->blocks = c->size / c->block_size;
-	load->sectors = c->block_size / 512;
 	load->random = c->seed;
 	load->is_random = c->rw >= VHC_LOAD_RANDREAD;
 	load->is_mixed = c->rw == VHC_LOAD_RANDRW;
 	load->first_op = load_writes(load) ? VHC_OP_WRITE : VHC_OP_READ;
 	load->read_below = ((uint64_t)c->rwmix_read << 32) / 100;
 	load->last_latency[0] = UINT64_MAX;
+	load_request_shape(load);
 }
 
 static int allocate(struct vhc_load *load, const uint64_t *rings, uint32_t num_rings)
@@ -134,7 +160,7 @@ static int allocate(struct vhc_load *load, const uint64_t *rings, uint32_t num_r
 		uint32_t i = load->num_rings;
 		struct vhc_driver_ring *ring = (struct vhc_driver_ring *)rings[i];
 		int rc = add_ring(load, &load->rings[i], ring,
-				  memory + ring_bytes(c->block_size, c->iodepth) * i);
+				  memory + ring_bytes(c->device, c->block_size, c->iodepth) * i);
 		if (rc)
 			return rc;
 		load->calls[i] = (struct pollfd){.fd = ring->call_fd, .events = POLLIN};
@@ -185,22 +211,12 @@ int vhc_load_create(struct vhc_upcalls *upcalls, const struct vhc_load_config *c
 
 static int build_chain(struct vhc_load *load, struct load_ring *on, uint32_t i)
 {
-	uint32_t block_size = load->config.block_size;
-	/* The ring adds its own delta. */
-	uint64_t delta = load->config.gpa_delta - on->ring->gpa_delta;
-	const struct vhc_iov iov[LOAD_PIECES] = {
-	    {(uint64_t)&on->headers[i] + delta, sizeof(on->headers[i])},
-	    {(uint64_t)on->data + (uint64_t)i * block_size + delta, block_size},
-	    {(uint64_t)&on->status[i] + delta, 1},
-	};
-	int head = driver_ring_build(on->ring, iov, 2, 1, i, true);
+	int head = load_request_build(load, on, i);
 	if (head < 0)
 		return head;
 	on->slots[i].head = (uint16_t)head;
 	on->slots[i].op = VHC_OP_OTHER; /* neither: the first use sets the direction */
 	on->slots[i].data = driver_ring_piece(on->ring, (uint16_t)head, 1);
-	on->headers[i] = (struct virtio_blk_outhdr){0};
-	on->status[i] = UINT8_MAX;
 	return 0;
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What the parts of a load share: load.c (its life), load_run.c (the loop), load_verify.c. */
+/*
+ * What the parts of a load share: load.c (its life), load_run.c (the loop),
+ * load_request.c (what it asks for), load_verify.c.
+ */
 #ifndef VHC_LOAD_H
 #define VHC_LOAD_H
 
-#include <linux/virtio_blk.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -11,7 +13,7 @@
 #include "driver_ring.h"
 #include "vhostctl.h"
 
-#define LOAD_PIECES 3u /* of a request: header, data, status */
+#define LOAD_PIECES 3u /* of a request: header, data, status or response */
 
 /* One of the iodepth requests of a ring. Its chain is built once; only the header changes. */
 struct load_slot {
@@ -25,7 +27,7 @@ struct load_slot {
 
 struct load_ring {
 	struct vhc_driver_ring *ring;
-	struct virtio_blk_outhdr *headers; /* these three in shared memory, by slot */
+	uint8_t *headers; /* these three in shared memory, by slot: see load_request.h */
 	uint8_t *status;
 	uint8_t *data;
 	struct load_slot *slots;
@@ -50,13 +52,16 @@ struct vhc_load {
 	uint64_t blocks;
 	uint64_t next_block; /* sequential */
 	uint64_t random;
-	uint64_t sectors; /* a block */
+	uint64_t first_unit; /* sector or logical block of the device at which it begins */
+	uint64_t units;	     /* of them a block */
 	uint64_t inflight;
 	uint64_t started, stopped; /* ticks; stopped: when stop was seen, or 0 */
 	uint64_t last_latency[2];  /* the last latency: in ticks, in ns */
 	uint32_t last_bucket;
 	uint64_t read_below; /* randrw: a random number of 32 bits below it makes a read */
 	uint32_t idle_spins;
+	uint8_t header_shift, status_shift; /* log2 of the bytes from slot to slot */
+	bool is_scsi, is_wide;		    /* wide: commands of 16 bytes */
 	bool is_random, is_mixed;
 	bool readback; /* verify's last phase: what was written is read */
 	uint8_t first_op;

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "load.h"
+#include "load_request.h"
 #include "stats.h"
 #include "tick.h"
 
@@ -61,14 +61,6 @@ static inline uint8_t pick_op(struct vhc_load *load)
 	return load_random(&load->random) >> 32 < load->read_below ? VHC_OP_READ : VHC_OP_WRITE;
 }
 
-static void set_op(struct load_slot *slot, struct virtio_blk_outhdr *header, uint8_t op)
-{
-	bool read = op == VHC_OP_READ;
-	slot->op = op;
-	header->type = read ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT;
-	slot->data->flags = VRING_DESC_F_NEXT | (read ? VRING_DESC_F_WRITE : 0);
-}
-
 /* Makes slot i the next request, if there is to be one. */
 static inline bool prepare(struct vhc_load *load, struct load_ring *on, uint32_t i, uint64_t now)
 {
@@ -80,11 +72,11 @@ static inline bool prepare(struct vhc_load *load, struct load_ring *on, uint32_t
 	slot->block = load->readback ? load_verify_claim_written(load) : pick_block(load);
 	slot->submitted = now;
 	if (slot->op != op)
-		set_op(slot, &on->headers[i], op);
-	on->headers[i].sector = load->config.offset / 512 + slot->block * load->sectors;
+		load_request_set_op(load, on, i, op);
+	load_set_block(load, on, i, slot->block);
 	if (load->known) {
 		/* Else it is left as it was: writing it would cost the device a cache miss. */
-		on->status[i] = UINT8_MAX;
+		load_spoil_status(load, on, i);
 		load_verify_prepare(load, slot, on->data + (uint64_t)i * load->config.block_size);
 	}
 	return true;
@@ -119,7 +111,7 @@ static inline struct finished finish(struct vhc_load *load, struct load_ring *on
 				     uint64_t now)
 {
 	struct load_slot *slot = &on->slots[i];
-	bool failed = on->status[i] != VIRTIO_BLK_S_OK;
+	bool failed = load_failed(load, on, i);
 	if (load->known)
 		load_verify_finish(load, slot, on->data + (uint64_t)i * load->config.block_size,
 				   failed);

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "task.h"
 #include "tick.h"
 
 #define DEFAULT_SPIN_NS 50000u
@@ -17,7 +18,13 @@
 
 /* ---- Mailbox ---- */
 
-static void post(struct vhc_reactor *reactor, struct reactor_message *message)
+/* Never fails: the counter would have to reach 2^64 - 1. */
+static void wake(struct vhc_reactor *reactor)
+{
+	eventfd_write(reactor->wake_fd, 1);
+}
+
+void reactor_post(struct vhc_reactor *reactor, struct reactor_message *message)
 {
 	message->next = NULL;
 	pthread_mutex_lock(&reactor->lock);
@@ -25,18 +32,33 @@ static void post(struct vhc_reactor *reactor, struct reactor_message *message)
 	reactor->inbox_end = &message->next;
 	atomic_store_explicit(&reactor->mail, true, memory_order_release);
 	pthread_mutex_unlock(&reactor->lock);
-	/* Never fails: the counter would have to reach 2^64 - 1. */
-	eventfd_write(reactor->wake_fd, 1);
+	wake(reactor);
 }
 
-static int post_and_wait(struct vhc_reactor *reactor, struct reactor_message *message)
+int reactor_post_and_wait(struct vhc_reactor *reactor, struct reactor_message *message)
 {
-	post(reactor, message);
+	reactor_post(reactor, message);
 	pthread_mutex_lock(&reactor->lock);
 	while (!message->done)
 		pthread_cond_wait(&reactor->answered, &reactor->lock);
 	pthread_mutex_unlock(&reactor->lock);
 	return message->result;
+}
+
+void reactor_answer(struct vhc_reactor *reactor, struct task *task)
+{
+	bool first;
+
+	task->next = NULL;
+	pthread_mutex_lock(&reactor->lock);
+	first = !reactor->answers;
+	*reactor->answers_end = task;
+	reactor->answers_end = &task->next;
+	atomic_store_explicit(&reactor->mail, true, memory_order_release);
+	/* Of those behind the first the reactor hears with it. */
+	if (first)
+		wake(reactor);
+	pthread_mutex_unlock(&reactor->lock);
 }
 
 /* ---- Life ---- */
@@ -120,6 +142,8 @@ static struct vhc_reactor *reactor_alloc(struct vhc_upcalls *upcalls,
 	reactor->number = atomic_fetch_add(&numbers, 1);
 	reactor->epoll_fd = reactor->wake_fd = -1;
 	reactor->inbox_end = &reactor->inbox;
+	reactor->answers_end = &reactor->answers;
+	reactor->done_end = &reactor->done;
 	pthread_mutex_init(&reactor->lock, NULL);
 	pthread_cond_init(&reactor->answered, NULL);
 	reactor->upcalls = upcalls;
@@ -177,56 +201,10 @@ int vhc_reactor_release(struct vhc_reactor *reactor)
 
 	if (!reactor)
 		return 0;
-	if (atomic_load(&reactor->num_queues) > 0)
+	if (atomic_load(&reactor->num_queues) > 0 || atomic_load(&reactor->num_ios) > 0)
 		return -EBUSY;
-	post_and_wait(reactor, &message);
+	reactor_post_and_wait(reactor, &message);
 	pthread_join(reactor->thread, NULL);
 	reactor_free(reactor);
-	return 0;
-}
-
-/* ---- Rings ---- */
-
-int vhc_reactor_start_ring(struct vhc_reactor *reactor, struct vhc_ring *ring, struct vhc_blk *blk,
-			   uint64_t bdev_stats)
-{
-	struct reactor_message message = {.request = REACTOR_START_RING};
-	int result;
-
-	if (atomic_load(&ring->running))
-		return -EBUSY;
-	message.queue =
-	    queue_create(ring, blk, (struct vhc_stats *)(uintptr_t)bdev_stats, &reactor->late);
-	if (!message.queue)
-		return -ENOMEM;
-	ring->reactor = reactor;
-	ring->queue = message.queue;
-	ring->stopping = false;
-	atomic_store(&ring->running, true);
-	atomic_fetch_add(&reactor->num_queues, 1);
-	result = post_and_wait(reactor, &message);
-	if (result) {
-		atomic_fetch_sub(&reactor->num_queues, 1);
-		atomic_store(&ring->running, false);
-		queue_destroy(message.queue);
-	}
-	return result;
-}
-
-int vhc_reactor_stop_ring(struct vhc_reactor *reactor, struct vhc_ring *ring)
-{
-	struct reactor_message *message;
-
-	if (!atomic_load(&ring->running) || ring->reactor != reactor)
-		return -ENOENT;
-	if (ring->stopping)
-		return -EALREADY;
-	message = calloc(1, sizeof(*message));
-	if (!message)
-		return -ENOMEM;
-	message->request = REACTOR_STOP_RING;
-	message->queue = ring->queue;
-	ring->stopping = true;
-	post(reactor, message);
 	return 0;
 }

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* A reactor's inside: reactor.c has what control threads call, reactor_loop.c what its own does. */
+/*
+ * A reactor's inside. What control threads call is in reactor.c (its life and
+ * mailbox) and reactor_rings.c; what its own thread does, in reactor_loop.c (the
+ * loop), reactor_mail.c (what it is asked), reactor_queues.c (rings that are
+ * polled, asleep, broken, stopping) and reactor_channels.c (backends).
+ */
 #ifndef VHC_REACTOR_H
 #define VHC_REACTOR_H
 
@@ -11,6 +16,10 @@
 #include "queue.h"
 #include "upcall.h"
 
+struct abort_job;
+struct direct_io;
+struct task;
+
 enum queue_state {
 	QUEUE_POLLED,	/* on the polled list, kicks suppressed */
 	QUEUE_ARMED,	/* on no list: its kick wakes it */
@@ -19,19 +28,35 @@ enum queue_state {
 };
 
 enum reactor_request {
+	/* Their posters wait for `done`. */
 	REACTOR_START_RING,
-	REACTOR_STOP_RING,
+	REACTOR_ATTACH_LUN,
+	REACTOR_RESUME_LUN,
+	REACTOR_DETACH_LUN,
+	REACTOR_SEND_EVENT,
 	REACTOR_EXIT,
+	/* Nobody waits for these: they are the reactor's to free. */
+	REACTOR_STOP_RING,
+	REACTOR_HOLD_LUN,
+	REACTOR_ABORT,
+	REACTOR_DIRECT_IO,
 };
 
-/* One in the mailbox. The poster waits for `done`, but for STOP_RING: that one is freed. */
+/* One in the mailbox. */
 struct reactor_message {
 	struct reactor_message *next;
 	enum reactor_request request;
-	struct queue *queue;
 	bool done;
 	int result;
-	struct upcall_event event; /* STOP_RING: what is said at the end */
+	struct vhc_ring *ring; /* all about rings; of those nobody waits for, a reference */
+	struct queue *queue;   /* START_RING */
+	uint32_t address;      /* ..._LUN */
+	struct vhc_lun *lun;   /* ATTACH_LUN */
+	struct vhc_stats *bdev_stats;
+	const uint8_t *event_data; /* SEND_EVENT */
+	struct abort_job *job;	   /* ABORT */
+	struct direct_io *direct;  /* DIRECT_IO: it has this message in it */
+	struct upcall_event event; /* STOP_RING, HOLD_LUN: what is said at the end */
 };
 
 /* The one channel of this reactor to a bdev, for all rings on it. */
@@ -40,7 +65,7 @@ struct reactor_channel {
 	struct reactor_channel *next_busy;
 	bool busy; /* linked to the reactor's busy ones */
 	struct bdev_channel *channel;
-	uint32_t queues;
+	uint32_t users; /* lanes, and I/O without a ring */
 };
 
 struct vhc_reactor {
@@ -48,10 +73,12 @@ struct vhc_reactor {
 	struct queue *polled;
 	struct queue *broken; /* whose upcall is yet to be posted */
 	struct queue *draining;
-	struct queue *late; /* with completions to publish */
+	struct queue_outbox outbox;
 	struct reactor_channel *channels;
 	struct reactor_channel *busy_channels; /* with requests in flight: idle ones cost nothing */
-	struct reactor_message *unposted;      /* stops whose upcall did not fit in the ring */
+	struct reactor_message *unposted;      /* whose upcall did not fit in the ring */
+	struct direct_io *done;		       /* I/O without a ring that has ended */
+	struct direct_io **done_end;
 	uint32_t num_polled;
 	uint32_t num_armed;
 	bool exit;
@@ -76,16 +103,63 @@ struct vhc_reactor {
 
 	/* Shared with control threads. */
 	atomic_uint num_queues;
+	atomic_uint num_ios; /* without a ring */
 	atomic_bool mail;
 	pthread_mutex_t lock; /* of the mailbox, and of `done` and `result` in messages */
 	pthread_cond_t answered;
 	struct reactor_message *inbox;
 	struct reactor_message **inbox_end;
+	struct task *answers; /* requests that their readers answered */
+	struct task **answers_end;
 	bool up; /* the thread has begun, or failed to */
 	int up_result;
 };
 
-/* The thread's main function; its argument is the reactor. */
+/* ---- For control threads: reactor.c ---- */
+
+void reactor_post(struct vhc_reactor *reactor, struct reactor_message *message);
+int reactor_post_and_wait(struct vhc_reactor *reactor, struct reactor_message *message);
+
+/* Gives a task back to its queue, with what its reader decided. */
+void reactor_answer(struct vhc_reactor *reactor, struct task *task);
+
+/* ---- The thread's ---- */
+
+/* Its main function; its argument is the reactor. */
 void *reactor_main(void *argument);
+
+/* 0 for a moment after now: `now` is when the turn began. */
+static inline uint64_t ticks_since(uint64_t moment, uint64_t now)
+{
+	return now > moment ? now - moment : 0;
+}
+
+/* reactor_mail.c */
+void reactor_read_mail(struct vhc_reactor *reactor);
+/* Posts the upcalls of messages that did not fit before, as far as they do now. */
+void reactor_post_unposted(struct vhc_reactor *reactor);
+
+/* reactor_queues.c */
+int reactor_start_queue(struct vhc_reactor *reactor, struct queue *queue);
+/* Wakes an armed ring; others are awake or past it. */
+void reactor_wake_queue(struct vhc_reactor *reactor, struct queue *queue);
+/* Stops taking from a ring, whatever it does now; takes the message over. */
+void reactor_stop_queue(struct vhc_reactor *reactor, struct reactor_message *message);
+bool reactor_poll_queues(struct vhc_reactor *reactor, uint64_t now);
+/* Has channels polled that a queue's lanes have left with requests in flight. */
+void reactor_note_touched(struct vhc_reactor *reactor, struct queue *queue);
+void reactor_publish_late(struct vhc_reactor *reactor);
+void reactor_finish_drained(struct vhc_reactor *reactor);
+/* Post what queues have to tell; what does not fit stays for the next time round. */
+void reactor_tell(struct vhc_reactor *reactor);
+void reactor_tell_broken(struct vhc_reactor *reactor);
+
+/* reactor_channels.c */
+/* Finds or opens the reactor's channel to a bdev. */
+int reactor_get_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
+			struct reactor_channel **out);
+void reactor_put_channel(struct vhc_reactor *reactor, struct reactor_channel *of);
+void reactor_note_busy(struct vhc_reactor *reactor, struct reactor_channel *of);
+bool reactor_poll_channels(struct vhc_reactor *reactor);
 
 #endif

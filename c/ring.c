@@ -232,6 +232,7 @@ static int ring_init(struct vhc_ring *ring, const struct vhc_ring_config *config
 	ring->event_idx = config->features >> VIRTIO_RING_F_EVENT_IDX & 1;
 	ring->indirect = config->features >> VIRTIO_RING_F_INDIRECT_DESC & 1;
 	ring->id = config->id;
+	ring->features = config->features;
 	ring->stats = (struct vhc_stats *)(uintptr_t)config->stats;
 	ring->owned_mem = (struct vhc_mem *)(uintptr_t)config->mem;
 	ring->mem = ring->owned_mem;

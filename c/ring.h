@@ -48,17 +48,20 @@ struct vhc_ring {
 	int32_t kick_fd;
 	int32_t err_fd;
 	uint32_t id;
+	uint64_t features;	     /* negotiated */
 	int broken;		     /* -EPROTO once corrupt: nothing more is taken */
 	struct vring_desc *gathered; /* an indirect table that lies in several regions */
 	struct vhc_stats *stats;
 	struct vhc_mem *owned_mem; /* mem, as the reference to give back */
 	atomic_uint refs;
 
-	/* How it runs. `running` is cleared by the reactor, the others are for control calls. */
+	/* How it runs. `running` is cleared by the reactor, the next three are for control calls.
+	 */
 	atomic_bool running;
 	bool stopping;
+	uint8_t kind; /* enum queue_kind */
 	struct vhc_reactor *reactor;
-	struct queue *queue;
+	struct queue *queue; /* the reactor's; NULL once it has stopped */
 };
 
 /* A chain's pieces, apart from where they are: see struct vhc_chain. */
@@ -207,8 +210,9 @@ struct ring_triple {
 	const void *first;
 	void *middle;
 	void *last;
-	uint32_t len; /* of the middle one, 1..MEM_NEAR */
-	bool in;      /* the device writes the middle one */
+	uint32_t len; /* of the middle one */
+	uint32_t last_len;
+	bool in; /* the device writes the middle one */
 };
 
 /* A descriptor but for its address, as one number; shifted up by 16, without `next`. */
@@ -218,8 +222,9 @@ struct ring_triple {
 /*
  * Maps the chain that nearly all are: a triple, with ends of known length, all
  * in the region that answered last, direct or in a table that ring_peek found.
- * Returns false if it is any other or there is anything wrong with it: then
- * ring_map tells.
+ * With a last_len of 0 it may be any, and so may the middle one's, both of which
+ * the caller then holds to 1..MEM_NEAR; else the middle one's is that. Returns false if it is any
+ * other or there is anything wrong with it: then ring_map tells.
  */
 static inline bool ring_map_triple(const struct vhc_ring *ring, const struct ring_head *head,
 				   uint32_t first_len, uint32_t last_len, struct ring_triple *out)
@@ -241,9 +246,8 @@ static inline bool ring_map_triple(const struct vhc_ring *ring, const struct rin
 		    (tail & ~write) != (link | 2u << 16))
 			return false;
 	} else {
-		uint64_t rest;
+		uint64_t rest = ring_read64(&first->len);
 
-		rest = ring_read64(&first->len);
 		if (rest << 16 != RING_REST(first_len, link, 0) << 16 || rest >> 48 >= ring->size)
 			return false;
 		middle = &ring->desc[rest >> 48];
@@ -256,14 +260,23 @@ static inline bool ring_map_triple(const struct vhc_ring *ring, const struct rin
 	middle_addr = ring_read64(&middle->addr);
 	last_addr = ring_read64(&last->addr);
 	len = ring_read32(&middle->len);
-	if (ring_read64(&last->len) << 16 != RING_REST(last_len, write, 0) << 16 ||
-	    len - 1 >= MEM_NEAR || !mem_near(cache, first_addr) || !mem_near(cache, middle_addr) ||
+	if (last_len > 0) {
+		if (ring_read64(&last->len) << 16 != RING_REST(last_len, write, 0) << 16 ||
+		    len - 1 >= MEM_NEAR)
+			return false;
+	} else {
+		last_len = ring_read32(&last->len);
+		if ((uint16_t)ring_read32(&last->flags) != write)
+			return false;
+	}
+	if (!mem_near(cache, first_addr) || !mem_near(cache, middle_addr) ||
 	    !mem_near(cache, last_addr))
 		return false;
 	*out = (struct ring_triple){.first = mem_cached_at(cache, first_addr),
 				    .middle = mem_cached_at(cache, middle_addr),
 				    .last = mem_cached_at(cache, last_addr),
 				    .len = len,
+				    .last_len = last_len,
 				    .in = tail & write};
 	return true;
 }

@@ -26,8 +26,9 @@ struct vhc_upcalls {
 	pthread_mutex_t lock;
 	atomic_uint refs;
 	struct vhc_upcall *slots;
-	uint32_t head;	   /* first slot not given back; free-running */
-	uint32_t tail;	   /* next slot to fill; free-running */
+	/* Both change under the lock; a look at them needs none. */
+	atomic_uint head;  /* first slot not given back; free-running */
+	atomic_uint tail;  /* next slot to fill; free-running */
 	uint32_t reported; /* slots from head on that the reader knows of, and owns */
 	bool armed;	   /* the reader waits for a byte in the pipe */
 	int write_fd;
@@ -128,20 +129,49 @@ static void wake(struct vhc_upcalls *upcalls)
 	while (n < 0 && errno == EINTR);
 }
 
+/* With the lock held. */
+static int post(struct vhc_upcalls *upcalls, const struct upcall_event *event, const void *data,
+		uint32_t len, const int32_t *fds, uint32_t num_fds)
+{
+	if (upcalls->tail - upcalls->head >= SLOTS)
+		return -EAGAIN;
+	fill(&upcalls->slots[upcalls->tail++ % SLOTS], event, data, len, fds, num_fds);
+	if (upcalls->armed)
+		wake(upcalls);
+	upcalls->armed = false;
+	return 0;
+}
+
 int upcall_post(struct vhc_upcalls *upcalls, const struct upcall_event *event, const void *data,
 		uint32_t len, const int32_t *fds, uint32_t num_fds)
 {
-	int result = -EAGAIN;
 	pthread_mutex_lock(&upcalls->lock);
-	if (upcalls->tail - upcalls->head < SLOTS) {
-		fill(&upcalls->slots[upcalls->tail++ % SLOTS], event, data, len, fds, num_fds);
-		if (upcalls->armed)
-			wake(upcalls);
-		upcalls->armed = false;
-		result = 0;
-	}
+	int result = post(upcalls, event, data, len, fds, num_fds);
 	pthread_mutex_unlock(&upcalls->lock);
 	return result;
+}
+
+int upcall_post_sparing(struct vhc_upcalls *upcalls, const struct upcall_event *event,
+			const void *data, uint32_t len, uint32_t spare, uint32_t *slot)
+{
+	int result = -EAGAIN;
+	pthread_mutex_lock(&upcalls->lock);
+	*slot = upcalls->tail;
+	if (upcalls->tail - upcalls->head + spare < SLOTS)
+		result = post(upcalls, event, data, len, NULL, 0);
+	pthread_mutex_unlock(&upcalls->lock);
+	return result;
+}
+
+uint32_t upcalls_read(const struct vhc_upcalls *upcalls)
+{
+	return atomic_load_explicit(&upcalls->head, memory_order_relaxed);
+}
+
+int upcalls_have(const struct vhc_upcalls *upcalls, uint32_t n)
+{
+	uint32_t head = upcalls_read(upcalls);
+	return atomic_load_explicit(&upcalls->tail, memory_order_relaxed) - head + n <= SLOTS;
 }
 
 int vhc_upcalls_advance(struct vhc_upcalls *upcalls, uint32_t consumed)

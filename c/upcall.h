@@ -21,6 +21,19 @@ struct upcall_event {
 int upcall_post(struct vhc_upcalls *upcalls, const struct upcall_event *event, const void *data,
 		uint32_t len, const int32_t *fds, uint32_t num_fds);
 
+/*
+ * The same, but keeps its hands off the last `spare` free slots, and tells which
+ * it took, in a count that runs freely.
+ */
+int upcall_post_sparing(struct vhc_upcalls *upcalls, const struct upcall_event *event,
+			const void *data, uint32_t len, uint32_t spare, uint32_t *slot);
+
+/* Slots that the reader has given back, in the same count. Thread: any. */
+uint32_t upcalls_read(const struct vhc_upcalls *upcalls);
+
+/* Whether n slots seem to be free: a look, before work is done for nothing. Thread: any. */
+int upcalls_have(const struct vhc_upcalls *upcalls, uint32_t n);
+
 /* A writer holds a reference; vhc_upcalls_release gives it back. Thread: any. */
 void upcalls_ref(struct vhc_upcalls *upcalls);
 

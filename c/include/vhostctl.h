@@ -40,7 +40,7 @@ extern "C" {
 /* ---- ABI ---------------------------------------------------------------- */
 
 /* Raised by one with every change that breaks a caller. */
-#define VHC_ABI_VERSION 1
+#define VHC_ABI_VERSION 2
 
 /* Returns VHC_ABI_VERSION as the library was built. Thread: any. */
 VHC_API uint32_t vhc_abi_version(void);
@@ -399,6 +399,12 @@ enum vhc_upcall_type {
 					the reactor's until stopped */
 	VHC_UPCALL_LOAD_DONE = 6,    /* id: load; status: 0, -EPROTO (a ring is broken) or
 					-ETIMEDOUT (see vhc_load_stop) */
+	VHC_UPCALL_REQUEST = 7,	 /* id: ring; arg: the request; data: struct vhc_request_info and
+				    then the beginning of its data; status: 0, or -errno if it was
+				    executed and failed */
+	VHC_UPCALL_LUN_IDLE = 8, /* id: ring; arg: VHC_LUN_ADDRESS: see vhc_reactor_hold_lun */
+	VHC_UPCALL_ABORTED = 9,	 /* id: ring; arg: see vhc_reactor_abort; status: how many */
+	VHC_UPCALL_IO_DONE = 10, /* id: the I/O's; status: 0 or -errno */
 };
 
 #define VHC_MSG_MAX 4096u /* bytes of a message's payload */
@@ -578,6 +584,21 @@ VHC_API int vhc_bdev_resize(struct vhc_bdev *bdev, uint64_t num_blocks);
 VHC_API int vhc_bdev_malloc_move(struct vhc_bdev *bdev, const struct vhc_pages *pages,
 				 uint64_t num_blocks);
 
+/* A run of a device that is all backed by storage, or all not and reads as zeroes. */
+struct vhc_extent {
+	uint64_t len;	 /* bytes: whole blocks, up to the end of the device */
+	uint32_t mapped; /* 1 or 0 */
+	uint32_t reserved;
+};
+
+/*
+ * Tells what is at byte offset, a multiple of the block size: holes of files, pages
+ * of a RAM disk that nobody wrote or that were unmapped. A block that is backed in
+ * part is mapped. The run may be followed by another like it. Errors: -ERANGE
+ * (beyond the end), -EIO. Thread: any.
+ */
+VHC_API int vhc_bdev_extent(struct vhc_bdev *bdev, uint64_t offset, struct vhc_extent *out);
+
 /* Drops the caller's reference; the last one closes. Thread: control. */
 VHC_API void vhc_bdev_release(struct vhc_bdev *bdev);
 
@@ -610,6 +631,135 @@ VHC_API void vhc_blk_set_writeback(struct vhc_blk *blk, int32_t writeback);
 /* Drops the caller's reference. Thread: any. */
 VHC_API void vhc_blk_release(struct vhc_blk *blk);
 
+/* ---- virtio-scsi ----------------------------------------------------------------- */
+
+/*
+ * The request rings of a virtio-scsi device (virtio 5.6.6.1). Reads, writes and
+ * the like that have nothing odd about them are executed here; every other
+ * command goes up as a VHC_UPCALL_REQUEST, and is answered with
+ * vhc_request_complete or vhc_request_execute. No sense data is made here.
+ *
+ * Executed are, with a control byte and protection bits of 0, of task attribute
+ * SIMPLE or HEAD OF QUEUE, in whole blocks of a device that has them, if the
+ * logical unit's gate is open and the data buffer of the direction is there and
+ * as long as the transfer or longer:
+ * READ (6, 10, 12, 16) without FUA; WRITE (6, 10, 12, 16); SYNCHRONIZE CACHE (10,
+ * 16) without IMMED; UNMAP; WRITE SAME (10, 16) without ANCHOR, of zeroes.
+ */
+
+#define VHC_SCSI_TARGETS 256u
+#define VHC_SCSI_LUNS 256u /* of a target */
+#define VHC_SCSI_MAX_CDB 260u
+#define VHC_SCSI_MAX_SENSE 252u
+
+/* Names a logical unit of a connection: target and LUN, each below 256. */
+#define VHC_LUN_ADDRESS(target, lun) ((uint32_t)(target) << 16 | (uint32_t)(lun))
+
+/* The sizes that the driver set in the configuration space (virtio 5.6.4). */
+struct vhc_scsi_config {
+	uint32_t cdb_size;   /* 6..VHC_SCSI_MAX_CDB */
+	uint32_t sense_size; /* 0..VHC_SCSI_MAX_SENSE */
+};
+
+/* A logical unit as one connection (I_T nexus) sees it. */
+struct vhc_lun;
+
+enum vhc_gate {
+	VHC_GATE_RUN = 0,      /* execute */
+	VHC_GATE_ASK = 1,      /* a VHC_UPCALL_REQUEST for each command */
+	VHC_GATE_CONFLICT = 2, /* end in RESERVATION CONFLICT */
+};
+
+struct vhc_lun_config {
+	uint64_t bdev; /* struct vhc_bdev * */
+	uint32_t read_gate;
+	uint32_t write_gate;	 /* also of all that unmaps or zeroes */
+	uint32_t writeback;	 /* 1: a write is durable when it completes only with FUA */
+	uint32_t max_blocks;	 /* of a READ or WRITE; more goes up */
+	uint32_t max_unmap;	 /* blocks of one UNMAP in all; more goes up */
+	uint32_t max_write_same; /* blocks of one WRITE SAME; more goes up, and so does 0 */
+};
+
+/* Errors: -EINVAL, -ENOMEM. Thread: any. */
+VHC_API int vhc_lun_create(const struct vhc_lun_config *config, struct vhc_lun **out);
+
+/*
+ * Sets the gates (enum vhc_gate). Requests that a ring takes after a call on the
+ * result of which they depend obey them. Thread: any.
+ */
+VHC_API void vhc_lun_set_gates(struct vhc_lun *lun, uint32_t read_gate, uint32_t write_gate);
+
+/* Sets writeback, as in the configuration. Seen by the next request. Thread: any. */
+VHC_API void vhc_lun_set_writeback(struct vhc_lun *lun, int32_t writeback);
+
+/* Drops the caller's reference. Thread: any. */
+VHC_API void vhc_lun_release(struct vhc_lun *lun);
+
+/* ---- Requests that are answered from outside ---------------------------------------- */
+
+/*
+ * What a VHC_UPCALL_REQUEST says. On a SCSI request ring the lengths are those
+ * of data-out and data-in, and of data-out as much as fits follows in the
+ * upcall, unless the command is a plain write; on a raw ring they are all that
+ * the device reads and writes of the chain, of the former as much as fits
+ * follows too, and the rest of the struct is 0.
+ * A request is its reader's until it is completed or executed.
+ */
+struct vhc_request_info {
+	uint64_t out_len;
+	uint64_t in_len;
+	uint64_t tag;
+	uint8_t lun[8];
+	uint32_t task_attr;
+	uint32_t cdb_len; /* bytes of cdb: what the configuration says */
+	uint32_t copied;  /* bytes of data that follow this struct */
+	uint32_t held;	  /* 1: ORDERED, and its logical unit is held for it on its ring */
+	uint8_t cdb[264];
+};
+
+/*
+ * Copies up to len bytes from offset on of the data that the device reads (of
+ * data-out, on a SCSI ring). Returns how many. Thread: the request's reader.
+ */
+VHC_API int vhc_request_read(uint64_t request, uint64_t offset, uint8_t *buf, uint32_t len);
+
+/* The same to the data that the device writes (to data-in). Thread: the request's reader. */
+VHC_API int vhc_request_write(uint64_t request, uint64_t offset, const uint8_t *buf, uint32_t len);
+
+/* The end of a command: struct virtio_scsi_cmd_resp, in the order of use. */
+struct vhc_scsi_result {
+	uint32_t response; /* VIRTIO_SCSI_S_* */
+	uint32_t status;   /* SAM status */
+	uint32_t residual;
+	uint32_t written; /* bytes of data-in, for the used element */
+	uint32_t sense_len;
+	uint8_t sense[VHC_SCSI_MAX_SENSE];
+};
+
+/*
+ * Completes a command of a SCSI ring. The request is gone then. Errors: none.
+ * Thread: the request's reader.
+ */
+VHC_API void vhc_request_complete(uint64_t request, const struct vhc_scsi_result *result);
+
+/* Completes a request of a raw ring, with so many bytes written. Thread: the request's reader. */
+VHC_API void vhc_request_complete_raw(uint64_t request, uint32_t written);
+
+#define VHC_EXECUTE_DURABLE (1u << 0) /* WRITE: on stable storage when it completes */
+#define VHC_EXECUTE_HELD (1u << 1)    /* also while the logical unit is held */
+
+/*
+ * Executes a read or write of len bytes at offset of the logical unit's device,
+ * with the data buffers of a command of a SCSI ring, whatever its gates; without
+ * VHC_EXECUTE_HELD it may wait there as long as the logical unit is held. Then it
+ * completes with GOOD, or comes back up with a status: -ERANGE (not in the device,
+ * not whole blocks, not in the buffers, or more than 1 GiB), -ENODEV (no logical
+ * unit is attached for its address), or the device's. op: VHC_OP_READ or
+ * VHC_OP_WRITE. Thread: the request's reader.
+ */
+VHC_API void vhc_request_execute(uint64_t request, uint32_t op, uint32_t flags, uint64_t offset,
+				 uint64_t len);
+
 /* ---- Reactors ---------------------------------------------------------------------- */
 
 enum vhc_reactor_mode {
@@ -641,17 +791,125 @@ VHC_API int vhc_reactor_create(struct vhc_upcalls *upcalls, const struct vhc_rea
  * this reactor, or 0. Errors: -EBUSY (the ring runs), -EMFILE, -ENOMEM, -EPERM
  * (kick_fd cannot be waited for). Thread: control.
  */
-VHC_API int vhc_reactor_start_ring(struct vhc_reactor *reactor, struct vhc_ring *ring,
-				   struct vhc_blk *blk, uint64_t bdev_stats);
+VHC_API int vhc_reactor_start_blk_ring(struct vhc_reactor *reactor, struct vhc_ring *ring,
+				       struct vhc_blk *blk, uint64_t bdev_stats);
+
+/*
+ * The same for a request ring of a virtio-scsi device. It has no logical units
+ * at first: commands go up until one is attached for their address. Errors: as
+ * above, -EINVAL (config). Thread: control.
+ */
+VHC_API int vhc_reactor_start_scsi_ring(struct vhc_reactor *reactor, struct vhc_ring *ring,
+					const struct vhc_scsi_config *config);
+
+/*
+ * The same for a ring of which each request goes up as it is, to be answered
+ * with vhc_request_complete_raw. Thread: control.
+ */
+VHC_API int vhc_reactor_start_raw_ring(struct vhc_reactor *reactor, struct vhc_ring *ring);
+
+/*
+ * The same for a ring of buffers for events (virtio 5.6.6.3): chains are taken
+ * only to send an event in. Thread: control.
+ */
+VHC_API int vhc_reactor_start_event_ring(struct vhc_reactor *reactor, struct vhc_ring *ring);
+
+/*
+ * Sends 16 bytes, a struct virtio_scsi_event, in the next buffer of an event
+ * ring. Returns 1; or 0 if there is no buffer: then the next event, or an empty
+ * one as soon as there is a buffer, has VIRTIO_SCSI_T_EVENTS_MISSED set.
+ * Errors: -ENOENT (not an event ring of this reactor). Thread: control.
+ */
+VHC_API int vhc_reactor_send_event(struct vhc_reactor *reactor, struct vhc_ring *ring,
+				   const uint8_t *event);
+
+/*
+ * Has a SCSI ring execute commands for address (VHC_LUN_ADDRESS) on lun.
+ * bdev_stats: as above. Errors: -ENOENT (not a SCSI ring of this reactor),
+ * -EEXIST, -EINVAL (address), -EMFILE, -ENOMEM. Thread: control.
+ */
+VHC_API int vhc_reactor_attach_lun(struct vhc_reactor *reactor, struct vhc_ring *ring,
+				   uint32_t address, struct vhc_lun *lun, uint64_t bdev_stats);
+
+/*
+ * Has commands for address that would be executed wait. VHC_UPCALL_LUN_IDLE says,
+ * once for each call, that none is being executed (those that went up are their
+ * readers' and do not count); it also comes, though nothing is held, if no logical
+ * unit is attached there. Calls nest. A command of task attribute ORDERED goes up
+ * with its logical unit held on its ring, as by a call, upcall included, which
+ * comes after the command's; on a held logical unit it waits for its turn.
+ * Answers given before the call are taken before it. Errors: -ENOENT (not a SCSI
+ * ring of this reactor), -ENOMEM. Thread: control.
+ */
+VHC_API int vhc_reactor_hold_lun(struct vhc_reactor *reactor, struct vhc_ring *ring,
+				 uint32_t address);
+
+/* Takes one hold back; the last one lets commands go on. Errors: -ENOENT. Thread: control. */
+VHC_API int vhc_reactor_resume_lun(struct vhc_reactor *reactor, struct vhc_ring *ring,
+				   uint32_t address);
+
+/*
+ * Ends attach_lun, and all holds. Commands that wait go up. Errors: -ENOENT,
+ * -EBUSY (some is being executed: hold it first). Thread: control.
+ */
+VHC_API int vhc_reactor_detach_lun(struct vhc_reactor *reactor, struct vhc_ring *ring,
+				   uint32_t address);
+
+#define VHC_ABORT_ALL_LUNS (1u << 0) /* whatever address */
+#define VHC_ABORT_BY_TAG (1u << 1)   /* only the request with this tag */
+#define VHC_ABORT_QUERY (1u << 2)    /* only count them */
+
+struct vhc_abort {
+	uint64_t tag;
+	uint32_t flags;
+	uint32_t address;  /* VHC_LUN_ADDRESS */
+	uint32_t response; /* VIRTIO_SCSI_S_* that they end with: ABORTED, RESET */
+	uint32_t cookie;   /* comes back as the upcall's arg */
+};
+
+/*
+ * Ends requests of a SCSI ring that are executed or wait here, also for room in
+ * the upcall ring; those that went up are their readers'. What waits ends at once;
+ * what the device works on, when the device lets go of it. VHC_UPCALL_ABORTED comes
+ * when all have ended, and after the upcall of each request that went up before.
+ * Answers given before the call are taken before it. Errors: -ENOENT (not a SCSI
+ * ring of this reactor), -ENOMEM. Thread: control.
+ */
+VHC_API int vhc_reactor_abort(struct vhc_reactor *reactor, struct vhc_ring *ring,
+			      const struct vhc_abort *abort);
+
+/* I/O without a ring, for whoever answers requests. */
+struct vhc_io_config {
+	uint64_t bdev;	 /* struct vhc_bdev * */
+	uint64_t stats;	 /* struct vhc_stats * of the bdev on this reactor, or 0 */
+	uint64_t addr;	 /* READ, WRITE: data, in memory that stays mapped until it is done */
+	uint64_t offset; /* bytes */
+	uint64_t len;	 /* bytes; FLUSH: 0 */
+	uint32_t op;	 /* enum vhc_op, but for OTHER */
+	uint32_t flags;	 /* VHC_IO_* */
+	uint32_t id;	 /* comes back in VHC_UPCALL_IO_DONE */
+	uint32_t reserved;
+};
+#define VHC_IO_DURABLE (1u << 0)   /* WRITE, WRITE_ZEROES: on stable storage when it is done */
+#define VHC_IO_MAY_UNMAP (1u << 1) /* WRITE_ZEROES may give space back */
+
+/*
+ * Submits one I/O on the reactor. Errors: -EINVAL (op, empty or not whole
+ * blocks, more than 1 GiB to read or write), -ERANGE (not in the device),
+ * -ENOMEM. Thread: any.
+ */
+VHC_API int vhc_io_submit(struct vhc_reactor *reactor, const struct vhc_io_config *config);
 
 /*
  * Asks the reactor to take no more from ring, let what is in flight end, and
- * give it back: VHC_UPCALL_RING_STOPPED says when. Errors: -ENOENT (not this
+ * give it back: VHC_UPCALL_RING_STOPPED says when, and is the last of the ring:
+ * what a hold or abort has not told by then it will not. Requests that went up
+ * or are held keep the ring until they have ended. Errors: -ENOENT (not this
  * reactor's), -EALREADY (asked already), -ENOMEM. Thread: control.
  */
 VHC_API int vhc_reactor_stop_ring(struct vhc_reactor *reactor, struct vhc_ring *ring);
 
-/* Stops the thread. Errors: -EBUSY (it owns rings). Thread: control. */
+/* Stops the thread. Errors: -EBUSY (it owns rings, or I/O). Thread: control. */
 VHC_API int vhc_reactor_release(struct vhc_reactor *reactor);
 
 /* ---- Loads: the driver side in bulk ---------------------------------------------------- */
@@ -664,7 +922,12 @@ enum vhc_load_rw {
 	VHC_LOAD_RANDRW = 4,
 };
 
-/* One thread that keeps rings of a virtio-blk device full. */
+enum vhc_load_device {
+	VHC_LOAD_BLK = 0,
+	VHC_LOAD_SCSI = 1, /* with CDBs of 32 and sense data of 96 bytes, the defaults */
+};
+
+/* One thread that keeps request rings of a virtio-blk or virtio-scsi device full. */
 struct vhc_load;
 
 struct vhc_load_config {
@@ -685,6 +948,10 @@ struct vhc_load_config {
 	uint32_t mode;	      /* VHC_MODE_POLL or VHC_MODE_INTERRUPT */
 	int32_t cpu;	      /* processor to pin to, or -1 */
 	uint32_t id;	      /* comes back in VHC_UPCALL_LOAD_DONE */
+	uint32_t device;      /* enum vhc_load_device */
+	uint32_t address;     /* SCSI: VHC_LUN_ADDRESS of the disk */
+	uint32_t lba_size;    /* SCSI: bytes of a logical block; block_size is a multiple */
+	uint32_t reserved;
 };
 
 struct vhc_load_result {
@@ -696,7 +963,8 @@ struct vhc_load_result {
 };
 
 /* Bytes of shared memory that a load of this shape needs. Errors: -EINVAL. Thread: any. */
-VHC_API int64_t vhc_load_buffer_bytes(uint32_t block_size, uint32_t iodepth, uint32_t num_rings);
+VHC_API int64_t vhc_load_buffer_bytes(uint32_t device, uint32_t block_size, uint32_t iodepth,
+				      uint32_t num_rings);
 
 /*
  * Makes a load over num_rings rings whose handles are at rings. Without ios and

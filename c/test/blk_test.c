@@ -451,7 +451,7 @@ static void completes_later(void)
 	CHECK_EQ(rig.guest.stats->inflight, 3);
 	for (int i = 2; i >= 0; i--)
 		io_complete(rig.spy.held[i]);
-	CHECK(rig.late == rig.queue);
+	CHECK(rig.outbox.late == rig.queue);
 	CHECK_EQ(queue_inflight(rig.queue), 0);
 	CHECK(!guest_used(&rig.guest, &rig.used));
 	queue_publish(rig.queue);

@@ -94,7 +94,7 @@ static inline int disk_open(struct disk *disk, struct vhc_bdev *bdev, uint32_t m
 	    (err = vhc_reactor_create(disk->reader.upcalls, &reactor, &disk->reactor,
 				      &reactor_stats)))
 		return err;
-	return vhc_reactor_start_ring(disk->reactor, disk->ring, disk->blk, 0);
+	return vhc_reactor_start_blk_ring(disk->reactor, disk->ring, disk->blk, 0);
 }
 
 static inline void disk_close(struct disk *disk)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A virtio-blk device of a few lines for tests of the driver side: it reads the
- * ring's memory by the specification (virtio 2.7), shares no code with the
- * device side, and can be told to misbehave.
+ * A virtio-blk or virtio-scsi device of a few lines for tests of the driver side:
+ * it reads the ring's memory by the specification (virtio 2.7, 5.2.6, 5.6.6.1),
+ * shares no code with the device side, and can be told to misbehave.
  */
 #ifndef VHC_FAKE_DISK_H
 #define VHC_FAKE_DISK_H
 
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ring.h>
+#include <linux/virtio_scsi.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -25,7 +26,8 @@ enum fake_fault {
 	FAKE_FLIP_BIT,	    /* reads come with one bit wrong */
 	FAKE_DROP_WRITES,   /* after the first of a block, writes are lost */
 	FAKE_MISPLACE,	    /* writes go one block further */
-	FAKE_FAIL,	    /* every request ends in IOERR */
+	FAKE_FAIL,	    /* every request ends in IOERR, or CHECK CONDITION */
+	FAKE_BAD_TARGET,    /* SCSI: every request ends in that response */
 	FAKE_NO_STATUS,	    /* the status byte is not written */
 	FAKE_NO_DATA,	    /* reads bring nothing */
 	FAKE_SILENT,	    /* nothing is returned */
@@ -50,26 +52,31 @@ struct fake_disk {
 	uint8_t *bytes;
 	bool *written; /* by block, for FAKE_DROP_WRITES */
 	uint64_t size;
+	uint64_t begin; /* SCSI: where on the device these bytes are */
 	uint32_t block_size;
-	uint64_t calls; /* sent; read it after fake_disk_stop */
+	uint32_t lba_size; /* SCSI; 0: a virtio-blk device */
+	uint32_t address;  /* SCSI: VHC_LUN_ADDRESS of the one disk */
+	uint64_t calls;	   /* sent; read it after fake_disk_stop */
 	atomic_int fault;
 	atomic_bool lazy; /* returns nothing before the driver wants to be called for it */
 	atomic_bool stop;
 	atomic_int unaligned; /* requests that were not what a load makes */
+	atomic_int wide;      /* SCSI: commands of 16 bytes */
 	pthread_t thread;
 };
 
 struct fake_request {
-	struct virtio_blk_outhdr *header;
+	uint64_t at; /* byte on the device */
 	uint8_t *data, *status;
 	uint32_t len;
-	bool data_writable;
+	bool read, data_writable;
 };
 
-static inline bool fake_parse(struct fake_ring *ring, uint16_t head, struct fake_request *request)
+/* The three pieces of a chain; false if it has not just three. */
+static inline bool fake_pieces(const struct fake_ring *ring, uint16_t head,
+			       struct vring_desc piece[3])
 {
 	const struct vring_desc *table = ring->desc;
-	struct vring_desc piece[3];
 	uint16_t at = head;
 	if (table[at].flags & VRING_DESC_F_INDIRECT) {
 		table = (const struct vring_desc *)table[at].addr;
@@ -81,13 +88,93 @@ static inline bool fake_parse(struct fake_ring *ring, uint16_t head, struct fake
 			return false;
 		at = piece[i].next;
 	}
-	request->header = (struct virtio_blk_outhdr *)piece[0].addr;
-	request->data = (uint8_t *)piece[1].addr;
-	request->len = piece[1].len;
-	request->data_writable = piece[1].flags & VRING_DESC_F_WRITE;
-	request->status = (uint8_t *)piece[2].addr;
-	return piece[0].len == 16 && piece[2].len == 1 && (piece[2].flags & VRING_DESC_F_WRITE) &&
-	       !(piece[0].flags & VRING_DESC_F_WRITE);
+	return true;
+}
+
+static inline bool fake_parse_blk(const struct vring_desc *piece, struct fake_request *request)
+{
+	const struct virtio_blk_outhdr *header = (const struct virtio_blk_outhdr *)piece[0].addr;
+	*request = (struct fake_request){
+	    .data = (uint8_t *)piece[1].addr,
+	    .len = piece[1].len,
+	    .data_writable = piece[1].flags & VRING_DESC_F_WRITE,
+	    .status = (uint8_t *)piece[2].addr,
+	};
+	if (piece[0].len != 16 || piece[2].len != 1 || !(piece[2].flags & VRING_DESC_F_WRITE) ||
+	    (piece[0].flags & VRING_DESC_F_WRITE))
+		return false;
+	request->at = header->sector * 512;
+	request->read = header->type == VIRTIO_BLK_T_IN;
+	return request->read || header->type == VIRTIO_BLK_T_OUT;
+}
+
+static inline uint64_t fake_big_endian(const uint8_t *bytes, uint32_t n)
+{
+	uint64_t value = 0;
+	for (uint32_t i = 0; i < n; i++)
+		value = value << 8 | bytes[i];
+	return value;
+}
+
+/* READ and WRITE (10) and (16) with nothing set but address and length. */
+static inline bool fake_parse_cdb(struct fake_disk *disk, const uint8_t *cdb,
+				  struct fake_request *request)
+{
+	const bool wide = cdb[0] == 0x88 || cdb[0] == 0x8a;
+	const uint64_t lba = fake_big_endian(cdb + 2, wide ? 8 : 4);
+	const uint64_t count = wide ? fake_big_endian(cdb + 10, 4) : fake_big_endian(cdb + 7, 2);
+	request->read = cdb[0] == 0x28 || cdb[0] == 0x88;
+	request->at = lba * disk->lba_size - disk->begin;
+	atomic_fetch_add(&disk->wide, wide);
+	for (uint32_t i = wide ? 14 : 9; i < 32; i++) {
+		if (cdb[i])
+			return false;
+	}
+	return (request->read || cdb[0] == 0x2a || cdb[0] == 0x8a) && cdb[1] == 0 &&
+	       (wide || cdb[6] == 0) && count * disk->lba_size == request->len;
+}
+
+/* Data is before the response in a write, after it in a read. */
+static inline bool fake_parse_scsi(struct fake_disk *disk, const struct vring_desc *piece,
+				   struct fake_request *request)
+{
+	const uint8_t *header = (const uint8_t *)piece[0].addr;
+	const bool read = piece[1].flags & VRING_DESC_F_WRITE;
+	const struct vring_desc *data = &piece[read ? 2 : 1], *response = &piece[read ? 1 : 2];
+	const uint8_t lun[8] = {1, (uint8_t)(disk->address >> 16), 0x40, (uint8_t)disk->address};
+	*request = (struct fake_request){
+	    .data = (uint8_t *)data->addr,
+	    .len = data->len,
+	    .data_writable = read,
+	    .status = (uint8_t *)response->addr,
+	};
+	return piece[0].len == 51 && !(piece[0].flags & VRING_DESC_F_WRITE) &&
+	       (piece[2].flags & VRING_DESC_F_WRITE) && response->len == 108 &&
+	       !memcmp(header, lun, 8) && !header[16] && !header[17] && !header[18] &&
+	       fake_parse_cdb(disk, header + 19, request);
+}
+
+static inline bool fake_parse(struct fake_disk *disk, const struct fake_ring *ring, uint16_t head,
+			      struct fake_request *request)
+{
+	struct vring_desc piece[3];
+	return fake_pieces(ring, head, piece) &&
+	       (disk->lba_size ? fake_parse_scsi(disk, piece, request)
+			       : fake_parse_blk(piece, request));
+}
+
+static inline void fake_answer(const struct fake_disk *disk, const struct fake_request *r, bool ok)
+{
+	if (!disk->lba_size) {
+		*r->status = ok ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+		return;
+	}
+	struct virtio_scsi_cmd_resp response = {.status = ok ? 0 : 2};
+	if (atomic_load(&disk->fault) == FAKE_BAD_TARGET) {
+		response.status = 0;
+		response.response = VIRTIO_SCSI_S_BAD_TARGET;
+	}
+	memcpy(r->status, &response, 12);
 }
 
 static inline void fake_write(struct fake_disk *disk, const struct fake_request *r, uint64_t at)
@@ -105,11 +192,12 @@ static inline void fake_write(struct fake_disk *disk, const struct fake_request 
 static inline void fake_execute(struct fake_disk *disk, const struct fake_request *r)
 {
 	int fault = atomic_load(&disk->fault);
-	uint64_t at = r->header->sector * 512;
-	bool read = r->header->type == VIRTIO_BLK_T_IN;
-	if (r->data_writable != read || at + r->len > disk->size || r->len != disk->block_size) {
+	uint64_t at = r->at;
+	bool read = r->read;
+	if (r->data_writable != read || at > disk->size || r->len != disk->block_size ||
+	    r->len > disk->size - at) {
 		atomic_fetch_add(&disk->unaligned, 1);
-		*r->status = VIRTIO_BLK_S_IOERR;
+		fake_answer(disk, r, false);
 		return;
 	}
 	if (!read)
@@ -119,7 +207,7 @@ static inline void fake_execute(struct fake_disk *disk, const struct fake_reques
 	if (read && fault == FAKE_FLIP_BIT)
 		r->data[r->len - 1] ^= 4;
 	if (fault != FAKE_NO_STATUS)
-		*r->status = fault == FAKE_FAIL ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+		fake_answer(disk, r, fault != FAKE_FAIL);
 }
 
 /* Whether the driver wants a call when the used index becomes idx. */
@@ -174,7 +262,7 @@ static inline bool fake_serve(struct fake_disk *disk, struct fake_ring *ring)
 	while (ring->taken != idx) {
 		uint16_t head = ring->avail->ring[ring->taken++ % ring->size];
 		struct fake_request request;
-		if (fake_parse(ring, head, &request))
+		if (fake_parse(disk, ring, head, &request))
 			fake_execute(disk, &request);
 		else
 			atomic_fetch_add(&disk->unaligned, 1);

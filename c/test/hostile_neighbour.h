@@ -56,7 +56,7 @@ static inline bool neighbour_rings(struct neighbour *n, struct hostile_rig *rig)
 	};
 	ok = ok && CHECK_EQ(vhc_ring_create(&device, &n->device), 0) &&
 	     CHECK_EQ(vhc_driver_ring_create(&driver, &n->driver), 0) &&
-	     CHECK_EQ(vhc_reactor_start_ring(rig->reactor, n->device, n->blk, 0), 0);
+	     CHECK_EQ(vhc_reactor_start_blk_ring(rig->reactor, n->device, n->blk, 0), 0);
 	vhc_mem_release(mem);
 	return ok;
 }
@@ -96,7 +96,7 @@ static inline void neighbour_begin(struct neighbour *n)
 /* Waits for it; false if it did not go as it should. */
 static inline bool neighbour_end(struct neighbour *n, struct hostile_rig *rig)
 {
-	uint64_t token;
+	uint64_t token = 0;
 	uint32_t len = 0;
 	int rc = 0;
 	RIG_AWAIT(rig, (rc = vhc_driver_ring_get(n->driver, &token, &len)) != 0);

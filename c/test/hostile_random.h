@@ -11,8 +11,11 @@
 #define MAX_CHAINS 12u
 #define MAX_PIECES 40u
 
+struct gen_request;
+
 struct gen {
 	struct hostile_rig *rig;
+	void (*body)(struct gen *g, struct gen_request *r); /* makes a good request, or nearly */
 	uint64_t random;
 	uint32_t cursor[3]; /* what is given out of each region */
 	uint16_t ids[256];  /* descriptors in random order; those before next_id are used */
@@ -31,6 +34,7 @@ struct gen_request {
 	uint32_t count;
 	uint8_t out[64 * KIB + 64];
 	uint32_t out_len, in_len;
+	uint32_t out_cut, in_cut; /* where drivers begin another piece */
 };
 
 /* splitmix64 */
@@ -67,7 +71,8 @@ static inline uint64_t gen_place(struct gen *g, uint32_t len)
 	return GPA_A + RING_AREA + below(g, 32 * KIB);
 }
 
-/* ---- Requests ---------------------------------------------------------------------- */
+/* ---- Requests
+ * ---------------------------------------------------------------------- */
 
 static inline uint64_t gen_sector(struct gen *g)
 {
@@ -115,7 +120,7 @@ static inline void gen_segments(struct gen *g, struct gen_request *r)
 		r->out_len -= below(g, 16);
 }
 
-static inline void gen_body(struct gen *g, struct gen_request *r)
+static inline void gen_blk_body(struct gen *g, struct gen_request *r)
 {
 	static const uint32_t types[] = {0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 4, 8, 11, 11, 13, 13};
 	struct virtio_blk_outhdr h = {.type = types[below(g, 16)], .sector = gen_sector(g)};
@@ -124,6 +129,7 @@ static inline void gen_body(struct gen *g, struct gen_request *r)
 	memcpy(r->out, &h, sizeof(h));
 	r->out_len = sizeof(h);
 	r->in_len = 1;
+	r->out_cut = sizeof(h);
 	if (h.type == VIRTIO_BLK_T_IN) {
 		r->in_len += gen_data_len(g);
 	} else if (h.type == VIRTIO_BLK_T_OUT) {
@@ -134,6 +140,7 @@ static inline void gen_body(struct gen *g, struct gen_request *r)
 	} else {
 		gen_segments(g, r);
 	}
+	r->in_cut = r->in_len - 1;
 }
 
 /* Cuts len bytes into pieces; first is where the usual cut is. */
@@ -170,7 +177,8 @@ static inline void gen_fill(struct gen *g, const struct gen_request *r)
 	}
 }
 
-/* ---- What goes wrong in pieces ------------------------------------------------------------- */
+/* ---- What goes wrong in pieces
+ * ------------------------------------------------------------- */
 
 static inline void gen_bad_len(struct gen *g, struct gen_piece *p)
 {
@@ -226,7 +234,8 @@ static inline void gen_bad_piece(struct gen *g, struct gen_request *r)
 	}
 }
 
-/* ---- Linking -----------------------------------------------------------------------------------
+/* ---- Linking
+ * -----------------------------------------------------------------------------------
  */
 
 static inline void gen_link(struct vring_desc *d, const struct gen_piece *p, bool last,
@@ -294,7 +303,8 @@ static inline void gen_table(struct gen *g, const struct gen_request *r, uint32_
 		d->flags |= (uint16_t)(1 + below(g, 3)); /* with NEXT, WRITE or both */
 }
 
-/* Links the pieces with the ring's descriptors, some or all of them in a table. */
+/* Links the pieces with the ring's descriptors, some or all of them in a table.
+ */
 static inline bool gen_chain(struct gen *g, const struct gen_request *r, uint16_t *head)
 {
 	struct hostile_ring *ring = &g->rig->ring;
@@ -317,7 +327,8 @@ static inline bool gen_chain(struct gen *g, const struct gen_request *r, uint16_
 }
 
 /* ---- A case
- * ----------------------------------------------------------------------------------------- */
+ * -----------------------------------------------------------------------------------------
+ */
 
 /* Each case has its own random numbers, so that it can be replayed alone. */
 static inline uint64_t gen_seed(uint64_t seed, uint64_t n)
@@ -327,7 +338,7 @@ static inline uint64_t gen_seed(uint64_t seed, uint64_t n)
 
 static inline void gen_begin(struct gen *g, struct hostile_rig *rig, uint64_t seed, uint64_t n)
 {
-	*g = (struct gen){.rig = rig, .random = gen_seed(seed, n)};
+	*g = (struct gen){.rig = rig, .body = gen_blk_body, .random = gen_seed(seed, n)};
 	g->cursor[0] = RING_AREA;
 	for (uint32_t i = 0; i < rig->ring.size; i++) {
 		uint32_t j = below(g, i + 1);
@@ -340,9 +351,10 @@ static inline bool gen_request(struct gen *g, uint16_t *head)
 {
 	static struct gen_request r;
 	r.count = 0;
-	gen_body(g, &r);
-	gen_cut(g, &r, r.out_len, 16, 0);
-	gen_cut(g, &r, r.in_len, r.in_len - 1, VRING_DESC_F_WRITE);
+	r.out_len = r.in_len = 0;
+	g->body(g, &r);
+	gen_cut(g, &r, r.out_len, r.out_cut, 0);
+	gen_cut(g, &r, r.in_len, r.in_cut, VRING_DESC_F_WRITE);
 	if (r.count == 0)
 		return false;
 	gen_fill(g, &r);

@@ -39,8 +39,8 @@
 #define EVENT_IDX F(VIRTIO_RING_F_EVENT_IDX)
 
 /*
- * Two regions that adjoin for the guest though not here, and one near the end of
- * addresses. The first is large enough for the device's short cuts.
+ * Two regions that adjoin for the guest though not here, and one near the end
+ * of addresses. The first is large enough for the device's short cuts.
  */
 struct hostile_region {
 	uint64_t gpa;
@@ -57,8 +57,18 @@ static const struct hostile_region regions[3] = {
 #define GPA_C regions[2].gpa
 #define USER_BASE UINT64_C(0x7f0000000000)
 
+/* What a ring is served as. */
+enum ring_kind {
+	BLK_RING,
+	REQUEST_RING, /* of a virtio-scsi device */
+	CONTROL_RING, /* each request goes up as it is */
+	EVENT_RING,
+	NUM_RING_KINDS,
+};
+
 struct hostile_ring {
 	struct vhc_ring *handle;
+	enum ring_kind kind;
 	uint32_t id, size;
 	uint64_t features;
 	struct vring_desc *desc;
@@ -86,11 +96,17 @@ struct hostile_rig {
 	struct hostile_ring ring;
 	uint32_t next_id;
 	bool neighbour_stopped, neighbour_broken;
+	struct vhc_scsi_config scsi; /* of the next request ring */
+	/* The part of TypeScript: other upcalls of the ring, and what is done between
+	 * them. */
+	void (*take)(const struct vhc_upcall *upcall);
+	void (*act)(void);
 };
 
 #define NEIGHBOUR_ID UINT32_MAX /* the healthy ring's, see hostile_neighbour.h */
 
 static uint64_t hang_seed, hang_case;
+static void (*hang_more)(void); /* says what was waited for; the process is at its end */
 
 /* A hang is a failure: the process ends with the case that hung. */
 static void on_hang(int signal)
@@ -100,6 +116,8 @@ static void on_hang(int signal)
 	int n = snprintf(text, sizeof(text), "hang: --seed %llu --replay %llu\n",
 			 (unsigned long long)hang_seed, (unsigned long long)hang_case);
 	(void)!write(STDERR_FILENO, text, (size_t)n);
+	if (hang_more)
+		hang_more();
 	_exit(3);
 }
 
@@ -113,7 +131,8 @@ static inline uint8_t *rig_at(struct hostile_rig *rig, uint64_t gpa)
 	abort();
 }
 
-/* ---- Events ------------------------------------------------------------------- */
+/* ---- Events
+ * ------------------------------------------------------------------- */
 
 static inline void rig_take_upcall(struct hostile_rig *rig, const struct vhc_upcall *upcall)
 {
@@ -130,6 +149,10 @@ static inline void rig_take_upcall(struct hostile_rig *rig, const struct vhc_upc
 	} else if (upcall->type == VHC_UPCALL_RING_STOPPED) {
 		ring->stopped = true;
 		ring->base = (uint16_t)upcall->arg;
+	} else if (rig->take) {
+		rig->take(upcall);
+	} else {
+		CHECK_EQ(upcall->type, 0);
 	}
 }
 
@@ -143,6 +166,8 @@ static inline void rig_pump(struct hostile_rig *rig)
 	char bytes[16];
 	if (n == 0)
 		(void)!read(rig->upcalls_info.fd, bytes, sizeof(bytes));
+	if (rig->act)
+		rig->act();
 }
 
 /* Waits for a condition; the alarm ends a wait that takes too long. */
@@ -155,7 +180,8 @@ static inline void rig_pump(struct hostile_rig *rig)
 		}                                                                                  \
 	} while (0)
 
-/* ---- The ring --------------------------------------------------------------------- */
+/* ---- The ring
+ * --------------------------------------------------------------------- */
 
 static inline uint16_t ring_used_idx(const struct hostile_ring *ring)
 {
@@ -186,18 +212,35 @@ static inline void ring_place(struct hostile_rig *rig, uint32_t size)
 	ring->used = (struct vring_used *)(rig->memory + USED_AT);
 }
 
-/* Makes a ring (up to 256 entries) and gives it to the reactor. base: where its indices start. */
-static inline bool rig_start_ring(struct hostile_rig *rig, uint32_t size, uint64_t features,
-				  uint16_t base)
+static inline int ring_serve(struct hostile_rig *rig)
+{
+	struct vhc_ring *handle = rig->ring.handle;
+	switch (rig->ring.kind) {
+	case BLK_RING:
+		return vhc_reactor_start_blk_ring(rig->reactor, handle, rig->blk, 0);
+	case REQUEST_RING:
+		return vhc_reactor_start_scsi_ring(rig->reactor, handle, &rig->scsi);
+	case CONTROL_RING:
+		return vhc_reactor_start_raw_ring(rig->reactor, handle);
+	default:
+		return vhc_reactor_start_event_ring(rig->reactor, handle);
+	}
+}
+
+/* Makes a ring (up to 256 entries) and gives it to the reactor. base: where its
+ * indices start. */
+static inline bool rig_start_ring(struct hostile_rig *rig, enum ring_kind kind, uint32_t size,
+				  uint64_t features, uint16_t base)
 {
 	struct hostile_ring *ring = &rig->ring;
-	*ring = (struct hostile_ring){.id = ++rig->next_id, .features = features};
+	*ring = (struct hostile_ring){.kind = kind, .id = ++rig->next_id, .features = features};
 	ring->kick = vhc_eventfd();
 	ring->call = vhc_eventfd();
 	ring->err = vhc_eventfd();
 	ring_place(rig, size);
 	ring->avail->idx = ring->used->idx = ring->avail_next = ring->used_seen = base;
 	struct vhc_mem *mem = rig_share(rig);
+	rig->stats->inflight = 0; /* a ring that broke leaves what it was */
 	const struct vhc_ring_config config = {
 	    .mem = (uint64_t)mem,
 	    .features = features,
@@ -216,8 +259,7 @@ static inline bool rig_start_ring(struct hostile_rig *rig, uint32_t size, uint64
 	vhc_mem_release(mem);
 	if (!ok)
 		return false;
-	ring->running =
-	    CHECK_EQ(vhc_reactor_start_ring(rig->reactor, ring->handle, rig->blk, 0), 0);
+	ring->running = CHECK_EQ(ring_serve(rig), 0);
 	return ring->running;
 }
 
@@ -250,7 +292,8 @@ static inline void ring_show(struct hostile_ring *ring, uint16_t idx)
 	vhc_eventfd_signal(ring->kick);
 }
 
-/* ---- The device ---------------------------------------------------------------------- */
+/* ---- The device
+ * ---------------------------------------------------------------------- */
 
 static inline bool disk_up(struct vhc_pages *pages, struct vhc_bdev **bdev, struct vhc_blk **blk)
 {

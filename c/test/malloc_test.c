@@ -15,7 +15,7 @@ struct rig {
 	struct vhc_blk *blk;
 	struct vhc_ring *ring;
 	struct queue *queue;
-	struct queue *late;
+	struct queue_outbox outbox;
 	struct bdev_channel *channel;
 };
 
@@ -40,7 +40,7 @@ static bool rig_create(struct rig *rig, uint64_t page_size, uint32_t flags)
 	if (!guest_create(&rig->guest, SIZE) || vhc_blk_create(&config, &rig->blk))
 		return false;
 	rig->ring = guest_ring(&rig->guest, 0);
-	rig->queue = queue_create(rig->ring, rig->blk, NULL, &rig->late);
+	rig->queue = queue_create_blk(rig->ring, rig->blk, NULL, &rig->outbox);
 	if (!rig->queue || rig->bdev->ops->channel_open(rig->bdev, &rig->channel))
 		return false;
 	queue_set_channel(rig->queue, rig->channel);

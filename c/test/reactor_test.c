@@ -13,7 +13,7 @@ static void serve_in(uint32_t mode, uint64_t features)
 
 	REQUIRE(rig_create(&rig, mode));
 	REQUIRE(vm_create(&vm, 7, features, null_disk()));
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
 	for (uint32_t i = 0; i < 50; i++) {
 		vm_offer(&vm, 1 + i % 16);
 		if (features & GUEST_EVENT_IDX)
@@ -52,7 +52,7 @@ static void sleeps_when_idle(void)
 
 	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
 	REQUIRE(vm_create(&vm, 1, 0, null_disk()));
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
 	CHECK_EQ(counter(&rig.stats->rings) <= 1, 1);
 	for (int i = 0; i < 20; i++) {
 		uint64_t wakeups;
@@ -89,7 +89,7 @@ static void polls_without_kicks(void)
 	config.call_fd = vm.call_fd;
 	config.id = 1;
 	REQUIRE_EQ(vhc_ring_create(&config, &vm.ring), 0);
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
 	for (int i = 0; i < 5; i++) {
 		guest_offer(&vm.guest,
 			    guest_request(&vm.guest, 0, false, VIRTIO_BLK_T_IN, 8, 4096));
@@ -115,7 +115,7 @@ static void serves_what_waits(void)
 			guest_offer(&vm.guest,
 				    guest_request(&vm.guest, j, false, VIRTIO_BLK_T_IN, 8, 4096));
 		guest_publish(&vm.guest);
-		REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+		REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
 		CHECK_EQ(vm_wait(&vm, 4), 4);
 		CHECK_EQ(stop(&rig, &vm, 1), 4 * (i + 1));
 	}
@@ -131,9 +131,9 @@ static void refuses_misuse(void)
 	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE) && rig_create(&other, VHC_MODE_ADAPTIVE));
 	REQUIRE(vm_create(&vm, 1, 0, null_disk()));
 	CHECK_EQ(vhc_reactor_stop_ring(rig.reactor, vm.ring), -ENOENT);
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
-	CHECK_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), -EBUSY);
-	CHECK_EQ(vhc_reactor_start_ring(other.reactor, vm.ring, vm.blk, 0), -EBUSY);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	CHECK_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), -EBUSY);
+	CHECK_EQ(vhc_reactor_start_blk_ring(other.reactor, vm.ring, vm.blk, 0), -EBUSY);
 	CHECK_EQ(vhc_reactor_stop_ring(other.reactor, vm.ring), -ENOENT);
 	CHECK_EQ(vhc_reactor_release(rig.reactor), -EBUSY);
 	CHECK(stop(&rig, &vm, 1) >= 0);
@@ -191,8 +191,8 @@ static void breaks_only_the_bad_ring(void)
 
 	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
 	REQUIRE(vm_create(&good, 1, 0, null_disk()) && vm_create(&bad, 2, 0, null_disk()));
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, good.ring, good.blk, 0), 0);
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, bad.ring, bad.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, good.ring, good.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, bad.ring, bad.blk, 0), 0);
 	guest_offer(&bad.guest, SIZE);
 	guest_publish(&bad.guest);
 	eventfd_write(bad.kick_fd, 1);
@@ -223,7 +223,7 @@ static void breaks_when_memory_goes(void)
 
 	REQUIRE(rig_create(&rig, VHC_MODE_POLL));
 	REQUIRE(vm_create(&vm, 3, 0, null_disk()));
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
 	vm_offer(&vm, 1);
 	CHECK_EQ(vm_wait(&vm, 1), 1);
 	CHECK_EQ(ftruncate(vm.guest.fd, 0), 0);
@@ -248,7 +248,7 @@ static void drains(void)
 	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
 	bdev_ref(&slow.bdev);
 	REQUIRE(vm_create(&vm, 1, 0, &slow.bdev));
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
 	vm_offer(&vm, 5);
 	REQUIRE(EVENTUALLY(atomic_load(&slow.asked) == 5));
 	slow_allow(&slow, 2);
@@ -284,7 +284,7 @@ static void waits_for_completions(bool events, uint32_t mode)
 	REQUIRE(rig_create(&rig, mode));
 	bdev_ref(&slow.bdev);
 	REQUIRE(vm_create(&vm, 1, 0, &slow.bdev));
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
 	for (uint32_t i = 1; i <= 20; i++) {
 		uint64_t sleeps = counter(&rig.stats->wakeups);
 
@@ -328,7 +328,7 @@ static void shares_channels(void)
 	for (uint32_t i = 0; i < 3; i++) {
 		bdev_ref(&slow.bdev);
 		REQUIRE(vm_create(&vms[i], i, 0, &slow.bdev));
-		REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vms[i].ring, vms[i].blk, 0), 0);
+		REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vms[i].ring, vms[i].blk, 0), 0);
 	}
 	CHECK_EQ(atomic_load(&slow.opened), 1);
 	for (uint32_t i = 0; i < 3; i++) {
@@ -353,8 +353,8 @@ static void cannot_be_made_to_hang(void)
 
 	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
 	REQUIRE(vm_create(&good, 1, 0, null_disk()) && vm_create(&bad, 2, 0, null_disk()));
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, good.ring, good.blk, 0), 0);
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, bad.ring, bad.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, good.ring, good.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, bad.ring, bad.blk, 0), 0);
 	CHECK_EQ(fcntl(bad.call_fd, F_SETFL, 0), 0);
 	CHECK_EQ(eventfd_write(bad.call_fd, UINT64_MAX - 1), 0);
 	vm_offer(&bad, 1);
@@ -381,7 +381,7 @@ static void full_calls_are_calls(void)
 
 	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
 	REQUIRE(vm_create(&vm, 1, 0, null_disk()));
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
 	CHECK_EQ(eventfd_write(vm.call_fd, UINT64_MAX - 1), 0);
 	vm_offer(&vm, 1);
 	CHECK(EVENTUALLY(guest_used(&vm.guest, &used)));
@@ -401,8 +401,8 @@ static void upcalls_wait_for_room(void)
 
 	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
 	REQUIRE(vm_create(&good, 1, 0, null_disk()) && vm_create(&bad, 2, 0, null_disk()));
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, good.ring, good.blk, 0), 0);
-	REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, bad.ring, bad.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, good.ring, good.blk, 0), 0);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, bad.ring, bad.blk, 0), 0);
 	while (upcall_post(rig.reader.upcalls, &filler, NULL, 0, NULL, 0) == 0)
 		fillers++;
 	guest_offer(&bad.guest, SIZE);
@@ -443,7 +443,7 @@ static void leaks_nothing(void)
 
 		REQUIRE(rig_create(&rig, (uint32_t)i % 3));
 		REQUIRE(vm_create(&vm, 1, 0, null_disk()));
-		REQUIRE_EQ(vhc_reactor_start_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+		REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
 		vm_offer(&vm, 1);
 		CHECK_EQ(vm_wait(&vm, 1), 1);
 		CHECK(stop(&rig, &vm, 1) >= 0);

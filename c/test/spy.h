@@ -73,7 +73,7 @@ struct rig {
 	struct vhc_blk *blk;
 	struct vhc_ring *ring;
 	struct queue *queue;
-	struct queue *late;
+	struct queue_outbox outbox;
 	struct vhc_stats *bdev_stats;
 	struct vring_used_elem used;
 };
@@ -101,7 +101,7 @@ static inline bool rig_open(struct rig *rig, const struct vhc_blk_config *config
 	rig->ring = guest_ring(&rig->guest, GUEST_INDIRECT);
 	if (!rig->ring)
 		return false;
-	rig->queue = queue_create(rig->ring, rig->blk, rig->bdev_stats, &rig->late);
+	rig->queue = queue_create_blk(rig->ring, rig->blk, rig->bdev_stats, &rig->outbox);
 	if (!rig->queue)
 		return false;
 	if (config->bdev && rig->spy.bdev.ops->channel_open(&rig->spy.bdev, &channel) == 0)

@@ -24,6 +24,7 @@ struct slow {
 	atomic_uint closed;
 	atomic_uint asked;
 	atomic_uint allowed; /* how many may have ended in all */
+	atomic_int result;   /* of those that end */
 	uint32_t ended;
 	struct io *ios[SIZE];
 };
@@ -62,7 +63,7 @@ static inline uint32_t slow_poll(struct bdev_channel *channel)
 	       slow->ended < atomic_load(&slow->allowed)) {
 		struct io *io = slow->ios[slow->ended++ % SIZE];
 
-		io->result = 0;
+		io->result = atomic_load(&slow->result);
 		channel->inflight--;
 		io_complete(io);
 		n++;

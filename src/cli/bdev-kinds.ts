@@ -4,7 +4,6 @@
  * `serve --bdev KIND:…`: both become the same call.
  */
 import type { MethodName } from "../engine/control/schema.ts";
-import { cpumask } from "./cpus.ts";
 import { UsageError } from "./errors.ts";
 import { parseCount, parseSize, quoted } from "./size.ts";
 
@@ -47,6 +46,14 @@ const blockSize: Translate = (value, name) => ({
 	block_size: parseSize(value, name),
 });
 
+/** What a bdev of any kind tells of itself. */
+const identity = {
+	uuid: as("uuid"),
+	vendor: as("vendor"),
+	product: as("product"),
+	serial: as("serial"),
+};
+
 /** A size is given in bytes and told in blocks. */
 const size: Translate = (value, name, settings) => {
 	const bytes = parseSize(value, name);
@@ -69,7 +76,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
 			name: as("name"),
 			"block-size": blockSize,
 			size,
-			uuid: as("uuid"),
+			...identity,
 			pages: as("page_size"),
 			node: (value, name) => ({ numa_id: parseCount(value, name, 0, 1023) }),
 		},
@@ -83,7 +90,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
 			name: as("name"),
 			"block-size": blockSize,
 			size,
-			uuid: as("uuid"),
+			...identity,
 		},
 		products: ["Null disk"],
 		methods: () => "bdev_null",
@@ -95,7 +102,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
 			name: as("name"),
 			path: as("filename"),
 			"block-size": blockSize,
-			uuid: as("uuid"),
+			...identity,
 			readonly: () => ({ readonly: true }),
 		},
 		products: ["AIO disk", "URING bdev"],
@@ -167,29 +174,6 @@ export function parseBdevSpec(spec: string): Call {
 		label: (setting) => setting,
 		prefix: `${owner}: `,
 	});
-}
-
-/** Reads `NAME=BDEV,setting,…` as serve's --blk takes it. */
-export function parseBlkSpec(spec: string): Call {
-	const [, ctrlr, dev_name, rest] =
-		/^([^=,]+)=([^,]+)(?:,(.*))?$/.exec(spec) ?? [];
-	if (ctrlr === undefined)
-		throw new UsageError(
-			`--blk is ${quoted(spec)}: want NAME=BDEV, as vm0=disk0 or vm0=disk0,readonly`,
-		);
-	const owner = `--blk ${spec}`;
-	const params: Record<string, unknown> = { ctrlr, dev_name };
-	const settings = rest === undefined ? [] : parseSettings(rest, owner);
-	for (const [name, value] of settings) {
-		if (name === "readonly") params.readonly = true;
-		else if (name === "cpumask") params.cpumask = cpumask(value);
-		else
-			throw new UsageError(`${owner}: unknown setting ${name}`, {
-				given: name,
-				known: ["readonly", "cpumask"],
-			});
-	}
-	return { method: "vhost_create_blk_controller", params };
 }
 
 /** Reads `name=value,flag,…`. `owner` is whose they are, for messages. */

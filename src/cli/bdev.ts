@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** vhostctl bdev: the block devices of a running instance. */
 import type { Client } from "../engine/control/client.ts";
+import type { Result } from "../engine/control/schema.ts";
 import { VhostctlError } from "../engine/errors.ts";
 import { attached } from "./attach.ts";
 import { createCall, kindOf, methodFor } from "./bdev-kinds.ts";
@@ -10,7 +11,10 @@ import { printJson, printLine, table } from "./output.ts";
 import { formatSize, parseSize, quoted } from "./size.ts";
 
 const MIB = 1024 * 1024;
-const SETTINGS = ["size", "block-size", "path", "uuid", "pages", "node"];
+const SETTINGS = [
+	...["size", "block-size", "path", "pages", "node"],
+	...["uuid", "vendor", "product", "serial"],
+];
 
 export const bdev: Group = {
 	name: "bdev",
@@ -28,7 +32,22 @@ export const bdev: Group = {
 				},
 				{ usage: "--path <path>", help: "file: regular file or block device" },
 				{ usage: "--readonly", help: "file: open it read-only" },
-				{ usage: "--uuid <uuid>", help: "UUID (default: a random one)" },
+				{
+					usage: "--uuid <uuid>",
+					help: "UUID (default: one made of kind, name and path)",
+				},
+				{
+					usage: "--vendor <text>",
+					help: "Vendor that SCSI guests see, up to 8 characters (default: VHOSTCTL)",
+				},
+				{
+					usage: "--product <text>",
+					help: "Product that SCSI guests see, up to 16 characters (default: the kind's)",
+				},
+				{
+					usage: "--serial <text>",
+					help: "Serial number that SCSI guests see, up to 32 characters (default: the name)",
+				},
 				{
 					usage: "--pages <size>",
 					help: "malloc: 4K, thp, or hugepages of 2M or 1G (default: thp)",
@@ -92,10 +111,7 @@ async function list(given: Given): Promise<void> {
 	);
 	if (given.flag("json")) return printJson(bdevs);
 	const owners = (bdev: string) =>
-		controllers
-			.filter(({ backend_specific }) => backend_specific.block.bdev === bdev)
-			.map(({ ctrlr }) => ctrlr)
-			.join(" ");
+		controllers.flatMap((one) => usesOf(one, bdev)).join(" ");
 	const columns = [
 		{ title: "name" },
 		{ title: "kind" },
@@ -113,6 +129,19 @@ async function list(given: Given): Promise<void> {
 		owners(one.name),
 	]);
 	printLine(await table(columns, rows));
+}
+
+type Controller = Result<"vhost_get_controllers">[number];
+
+/** How a controller serves a bdev, if it does: `vm0`, or `vm0:TARGET:LUN`. */
+function usesOf(controller: Controller, bdev: string): string[] {
+	const { ctrlr, backend_specific: specific } = controller;
+	if ("block" in specific) return specific.block.bdev === bdev ? [ctrlr] : [];
+	return specific.scsi.flatMap(({ scsi_dev_num, luns }) =>
+		luns
+			.filter(({ bdev_name }) => bdev_name === bdev)
+			.map(({ id }) => `${ctrlr}:${scsi_dev_num}:${id}`),
+	);
 }
 
 async function remove(given: Given): Promise<void> {

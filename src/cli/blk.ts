@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: MIT
 /** vhostctl blk: vhost-user-blk controllers, each a socket that serves one block device. */
 import { attached } from "./attach.ts";
+import type { Call } from "./bdev-kinds.ts";
 import { type Given, type Group, JSON_OUTPUT, RPC_SOCKET } from "./command.ts";
-import { cpumask } from "./cpus.ts";
-import { UsageError } from "./errors.ts";
+import {
+	CPUMASK,
+	cpumaskParam,
+	createController,
+	deleteController,
+	getControllers,
+	IN_PROCESS,
+	SOCKET_DIR,
+} from "./controllers.ts";
 import { printJson, printLine, table } from "./output.ts";
 
 export const blk: Group = {
@@ -20,18 +28,9 @@ export const blk: Group = {
 					help: "Block device to serve; with --in-process its SPEC, as serve's --bdev",
 				},
 				{ usage: "--readonly", help: "Refuse writes" },
-				{
-					usage: "--cpumask <cpus>",
-					help: "Processors to serve it on, as 0x3, [0,1-3] or 0,1-3 (default: all of the instance's)",
-				},
-				{
-					usage: "--in-process",
-					help: "Serve it from this process until a signal, without an instance",
-				},
-				{
-					usage: "-S, --socket-dir <dir>",
-					help: "With --in-process: directory of the socket (default: see vhostctl(1))",
-				},
+				CPUMASK,
+				IN_PROCESS,
+				SOCKET_DIR,
 				RPC_SOCKET,
 				JSON_OUTPUT,
 			],
@@ -40,7 +39,7 @@ export const blk: Group = {
 		},
 		{
 			usage: "list [name]",
-			summary: "List controllers",
+			summary: "List vhost-user-blk controllers",
 			options: [RPC_SOCKET, JSON_OUTPUT],
 			example: "vhostctl blk list",
 			run: list,
@@ -50,47 +49,28 @@ export const blk: Group = {
 			summary: "Delete a controller and its socket",
 			options: [RPC_SOCKET, JSON_OUTPUT],
 			example: "vhostctl blk delete vm0",
-			run: remove,
+			run: (given) => deleteController(given, "block"),
 		},
 	],
 };
 
 async function create(given: Given): Promise<void> {
-	const [name = ""] = given.args;
-	const bdev = given.required("bdev");
-	const params = {
-		ctrlr: name,
-		...(given.flag("readonly") ? { readonly: true } : {}),
-		...cpumaskParam(given),
-	};
-	if (given.flag("in-process")) {
-		if (given.text("rpc-socket") !== undefined)
-			throw new UsageError("--in-process has no use for --rpc-socket");
-		const { serveOne } = await import("./in-process.ts");
-		return serveOne(given, bdev, params);
-	}
-	if (given.text("socket-dir") !== undefined)
-		throw new UsageError("--socket-dir goes with --in-process");
-	const made = await attached(given, async (client) => {
-		await client.call("vhost_create_blk_controller", {
-			...params,
-			dev_name: bdev,
-		});
-		return client.call("vhost_get_controllers", { name });
-	});
-	if (given.flag("json")) printJson(made[0]);
-	else printLine(made[0]?.socket ?? "");
-}
-
-function cpumaskParam(given: Given): { cpumask?: string } {
-	const text = given.text("cpumask");
-	return text === undefined ? {} : { cpumask: cpumask(text) };
+	const [ctrlr = ""] = given.args;
+	const controller = { ctrlr, ...cpumaskParam(given) };
+	const readonly = given.flag("readonly") ? { readonly: true } : {};
+	const calls = ([dev_name = ""]: readonly string[]): Call[] => [
+		{
+			method: "vhost_create_blk_controller",
+			params: { ...controller, ...readonly, dev_name },
+		},
+	];
+	await createController(given, controller, [given.required("bdev")], calls);
 }
 
 async function list(given: Given): Promise<void> {
 	const [name] = given.args;
 	const controllers = await attached(given, (client) =>
-		client.call("vhost_get_controllers", name === undefined ? {} : { name }),
+		getControllers(client, "block", name),
 	);
 	if (given.flag("json")) return printJson(controllers);
 	const columns = [
@@ -110,12 +90,4 @@ async function list(given: Given): Promise<void> {
 		one.socket,
 	]);
 	printLine(await table(columns, rows));
-}
-
-async function remove(given: Given): Promise<void> {
-	const [name = ""] = given.args;
-	const done = await attached(given, (client) =>
-		client.call("vhost_delete_controller", { ctrlr: name }),
-	);
-	if (given.flag("json")) printJson(done);
 }

@@ -25,6 +25,11 @@ export interface Given {
 	text(name: string): string | undefined;
 	/** As text(), for an option that must be there. */
 	required(name: string): string;
+	/** What `parse` makes of an option's text and its `--name`; undefined if it was not given. */
+	parsed<T>(
+		name: string,
+		parse: (text: string, name: string) => T,
+	): T | undefined;
 	list(name: string): string[];
 }
 
@@ -172,6 +177,10 @@ function given(
 		flag: (name) => list(name).length > 0,
 		text: (name) => list(name)[0],
 		list,
+		parsed(name, parse) {
+			const value = list(name)[0];
+			return value === undefined ? undefined : parse(value, `--${name}`);
+		},
 		required(name) {
 			const value = list(name)[0];
 			if (value === undefined)

@@ -24,6 +24,11 @@ const GROUPS: Readonly<Record<string, GroupEntry>> = {
 		summary: "Create, list and delete vhost-user-blk controllers",
 		load: async () => (await import("./blk.ts")).blk,
 	},
+	scsi: {
+		summary:
+			"Create, list and delete vhost-user-scsi controllers; add and remove targets",
+		load: async () => (await import("./scsi.ts")).scsi,
+	},
 	stats: {
 		summary: "Show what an instance does, once or live",
 		load: async () => (await import("./stats.ts")).stats,
@@ -33,7 +38,8 @@ const GROUPS: Readonly<Record<string, GroupEntry>> = {
 		load: async () => (await import("./rpc.ts")).rpc,
 	},
 	perf: {
-		summary: "Drive a vhost-user-blk socket: load, latency, verification",
+		summary:
+			"Drive a vhost-user-blk or -scsi socket: load, latency, verification",
 		load: async () => (await import("./perf.ts")).perf,
 	},
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/** Where the sockets are when nobody says. */
+/** Where the sockets are, and what outlives an instance, when nobody says. */
 import { lstatSync, mkdirSync } from "node:fs";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { VhostctlError } from "../engine/errors.ts";
@@ -35,4 +36,14 @@ export function makeRuntimeDir(): string {
 			`${path} is not a directory of this user; name others with --socket-dir and --rpc-socket`,
 		);
 	return path;
+}
+
+/**
+ * The directory of what outlives an instance: /var/lib/vhostctl for root, else vhostctl in
+ * $XDG_STATE_HOME, else in ~/.local/state.
+ */
+export function defaultStateDir(): string {
+	if (process.getuid?.() === 0) return "/var/lib/vhostctl";
+	const state = process.env.XDG_STATE_HOME;
+	return join(state || join(homedir(), ".local", "state"), "vhostctl");
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /** What perf prints: fio's JSON, and a summary for people. */
-import type { PerfOptions, PerfResult } from "../engine/perf.ts";
+import { type PerfOptions, type PerfResult, perfDisk } from "../engine/perf.ts";
 import {
 	bucketHigh,
 	bucketLow,
@@ -55,6 +55,12 @@ export function fioReport(options: PerfOptions, result: PerfResult): object {
 function jobOptions(options: PerfOptions): Record<string, string> {
 	return {
 		socket: options.socket,
+		...(options.unit === undefined
+			? {}
+			: {
+					target: String(options.unit.target),
+					lun: String(options.unit.lun),
+				}),
 		rw: options.rw,
 		bs: String(options.blockSize),
 		iodepth: String(options.iodepth),
@@ -137,7 +143,7 @@ export async function summary(
 		.map(([name, op]) => row(name, op, seconds));
 	const shape = `${options.rw}, ${formatSize(options.blockSize)}, depth ${options.iodepth}, ${plural(options.queues, "queue")}, ${options.mode}`;
 	const lines = [
-		`${options.socket}: ${shape}, ${seconds.toFixed(2)} s`,
+		`${perfDisk(options)}: ${shape}, ${seconds.toFixed(2)} s`,
 		await table(COLUMNS, rows),
 		`cpu: ${percent(result.userCpuNs, result.elapsedNs).toFixed(0)}% user, ${percent(result.systemCpuNs, result.elapsedNs).toFixed(0)}% system`,
 	];

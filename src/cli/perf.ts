@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: MIT
-/** vhostctl perf: drives any vhost-user-blk socket. */
+/** vhostctl perf: drives any vhost-user-blk or vhost-user-scsi socket. */
 import process from "node:process";
 import { VhostctlError } from "../engine/errors.ts";
 import type { PerfMode, PerfOptions, PerfRw } from "../engine/perf.ts";
+import { MAX_LUN, MAX_TARGET } from "../engine/virtio/scsi-address.ts";
 import { type Given, type Group, JSON_OUTPUT } from "./command.ts";
 import { UsageError } from "./errors.ts";
 import { printJson, printLine } from "./output.ts";
 import { progressLine } from "./progress.ts";
-import {
-	parseChoice,
-	parseCount,
-	parseSeconds,
-	parseSize,
-	quoted,
-} from "./size.ts";
+import { count, parseChoice, parseSeconds, parseSize, quoted } from "./size.ts";
 
 const RW: readonly PerfRw[] = [
 	"read",
@@ -26,14 +21,22 @@ const MODES: readonly PerfMode[] = ["poll", "interrupt"];
 
 export const perf: Group = {
 	name: "perf",
-	summary: "Drive a vhost-user-blk socket",
+	summary: "Drive a vhost-user-blk or vhost-user-scsi socket",
 	commands: [
 		{
 			usage: "",
 			summary:
-				"Drive a vhost-user-blk socket: throughput, latency percentiles, verification",
+				"Drive a vhost-user-blk or vhost-user-scsi socket: throughput, latency percentiles, verification",
 			options: [
 				{ usage: "--socket <path>", help: "The device's vhost-user socket" },
+				{
+					usage: "--target <n>",
+					help: `The socket is a vhost-user-scsi one: drive this target, 0 to ${MAX_TARGET}`,
+				},
+				{
+					usage: "--lun <n>",
+					help: `With --target: logical unit, 0 to ${MAX_LUN} (default: 0)`,
+				},
 				{
 					usage: "--rw <pattern>",
 					help: "read, write, randread, randwrite or randrw (default: randread)",
@@ -76,7 +79,7 @@ export const perf: Group = {
 
 async function run(given: Given): Promise<void> {
 	const options = read(given);
-	const { runPerf } = await import("../engine/perf.ts");
+	const { perfDisk, runPerf } = await import("../engine/perf.ts");
 	const { fioReport, summary } = await import("./perf-report.ts");
 	const stopped = new AbortController();
 	const stop = () => stopped.abort();
@@ -94,12 +97,12 @@ async function run(given: Given): Promise<void> {
 		if (result.verifyErrors > 0)
 			throw new VhostctlError(
 				"E_VERIFY",
-				`${options.socket}: ${result.verifyErrors} of ${result.verified} blocks differ, the first at byte ${result.firstBad}`,
+				`${perfDisk(options)}: ${result.verifyErrors} of ${result.verified} blocks differ, the first at byte ${result.firstBad}`,
 			);
 		if (result.read.errors + result.write.errors > 0)
 			throw new VhostctlError(
 				"E_IO",
-				`${options.socket}: ${result.read.errors} reads and ${result.write.errors} writes failed`,
+				`${perfDisk(options)}: ${result.read.errors} reads and ${result.write.errors} writes failed`,
 			);
 	} finally {
 		progress.clear();
@@ -109,33 +112,30 @@ async function run(given: Given): Promise<void> {
 }
 
 function read(given: Given): PerfOptions {
-	const optional = <T>(
-		name: string,
-		parse: (text: string, name: string) => T,
-	): T | undefined => {
-		const text = given.text(name);
-		return text === undefined ? undefined : parse(text, `--${name}`);
-	};
-	const count = (min: number, max?: number) => (text: string, name: string) =>
-		parseCount(text, name, min, max);
 	const verify = given.text("verify");
 	if (verify !== undefined && verify !== "crc32c")
 		throw new UsageError(`--verify is ${quoted(verify)}: there is crc32c`);
-	const size = optional("size", parseSize);
-	const seconds = optional("time", parseSeconds);
-	const ios = optional("ios", count(1));
-	const cpu = optional("cpu", count(0, 4095));
+	const size = given.parsed("size", parseSize);
+	const seconds = given.parsed("time", parseSeconds);
+	const ios = given.parsed("ios", count(1));
+	const cpu = given.parsed("cpu", count(0, 4095));
+	const target = given.parsed("target", count(0, MAX_TARGET));
+	const lun = given.parsed("lun", count(0, MAX_LUN));
+	if (target === undefined && lun !== undefined)
+		throw new UsageError("--lun goes with --target");
 	return {
 		socket: given.required("socket"),
 		rw:
-			optional("rw", (text, name) => parseChoice(text, name, RW)) ?? "randread",
-		blockSize: optional("bs", parseSize) ?? 4096,
-		iodepth: optional("iodepth", count(1, 1024)) ?? 32,
-		queues: optional("queues", count(1, 256)) ?? 1,
+			given.parsed("rw", (text, name) => parseChoice(text, name, RW)) ??
+			"randread",
+		blockSize: given.parsed("bs", parseSize) ?? 4096,
+		iodepth: given.parsed("iodepth", count(1, 1024)) ?? 32,
+		queues: given.parsed("queues", count(1, 256)) ?? 1,
 		verify: verify !== undefined,
 		mode:
-			optional("mode", (text, name) => parseChoice(text, name, MODES)) ??
+			given.parsed("mode", (text, name) => parseChoice(text, name, MODES)) ??
 			"poll",
+		...(target === undefined ? {} : { unit: { target, lun: lun ?? 0 } }),
 		...(size === undefined ? {} : { size }),
 		...(seconds === undefined ? {} : { seconds }),
 		...(ios === undefined ? {} : { ios }),

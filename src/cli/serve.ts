@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /** vhostctl serve: an instance, in the foreground. */
 import process from "node:process";
-import { parseBdevSpec, parseBlkSpec } from "./bdev-kinds.ts";
+import { parseBdevSpec } from "./bdev-kinds.ts";
 import type { Given, Group } from "./command.ts";
+import { parseBlkSpec, parseScsiSpecs } from "./controller-specs.ts";
 import { cpumask } from "./cpus.ts";
 import { printLine } from "./output.ts";
-import { defaultRpcSocket, makeRuntimeDir } from "./paths.ts";
+import { defaultRpcSocket, defaultStateDir, makeRuntimeDir } from "./paths.ts";
 import { onSignal } from "./signals.ts";
 import { parseChoice } from "./size.ts";
 
@@ -38,6 +39,10 @@ export const serve: Group = {
 					help: "Without work: adaptive polls a moment, then sleeps; poll never sleeps; interrupt never polls (default: adaptive)",
 				},
 				{
+					usage: "--state-dir <dir>",
+					help: "Directory of what outlives the instance: persistent reservations (default: see vhostctl(1))",
+				},
+				{
 					usage: "--log-level <level>",
 					help: "error, warning, info or debug (default: info)",
 				},
@@ -48,7 +53,12 @@ export const serve: Group = {
 				},
 				{
 					usage: "--blk <spec>",
-					help: "Create a controller: vm0=disk0 or vm0=disk0,readonly,cpumask=0x1; repeatable",
+					help: "Create a vhost-user-blk controller: vm0=disk0 or vm0=disk0,readonly,cpumask=0x1; repeatable",
+					repeats: true,
+				},
+				{
+					usage: "--scsi <spec>",
+					help: "Create a vhost-user-scsi controller, or add a target to it: vm0=disk0 or vm0=disk1,target=3,lun=1; repeatable",
 					repeats: true,
 				},
 			],
@@ -63,6 +73,7 @@ async function run(given: Given): Promise<void> {
 	const calls = [
 		...given.list("bdev").map(parseBdevSpec),
 		...given.list("blk").map(parseBlkSpec),
+		...parseScsiSpecs(given.list("scsi")),
 	];
 	const { createLogger, parseCpumask, startEngine } = await import(
 		"../engine/engine.ts"
@@ -79,6 +90,7 @@ async function run(given: Given): Promise<void> {
 	const ending = onSignal();
 	const engine = await startEngine({
 		socketDir: given.text("socket-dir") ?? makeRuntimeDir(),
+		stateDir: given.text("state-dir") ?? defaultStateDir(),
 		cpus: cpus === undefined ? undefined : parseCpumask(cpumask(cpus)),
 		mode: parseChoice(given.text("mode") ?? "adaptive", "--mode", MODES),
 		log,

@@ -61,6 +61,11 @@ export function parseCount(
 	);
 }
 
+/** parseCount with its range, for Given's parsed(). */
+export function count(min: number, max?: number) {
+	return (text: string, name: string) => parseCount(text, name, min, max);
+}
+
 /** One of `choices`. */
 export function parseChoice<T extends string>(
 	text: string,

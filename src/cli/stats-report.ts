@@ -19,6 +19,7 @@ export async function report(
 	const tables = [
 		await reactors(now, before),
 		await bdevs(now, before, seconds),
+		await logicalUnits(now),
 		await rings(now, before, seconds),
 	];
 	return tables.filter((text) => text !== "").join("\n\n");
@@ -76,6 +77,25 @@ async function bdevs(
 	return heading("Bdevs", await table(columns, rows));
 }
 
+async function logicalUnits(now: Snapshot): Promise<string> {
+	const rows = now.controllers.flatMap(({ ctrlr, luns }) =>
+		luns.map(({ target, lun, bdev }) => [
+			ctrlr,
+			String(target),
+			String(lun),
+			bdev,
+		]),
+	);
+	if (rows.length === 0) return "";
+	const columns = [
+		left("controller"),
+		right("target"),
+		right("lun"),
+		left("bdev"),
+	];
+	return heading("Logical units", await table(columns, rows));
+}
+
 async function rings(
 	now: Snapshot,
 	before: Snapshot | undefined,
@@ -90,9 +110,9 @@ async function rings(
 	});
 	const columns = [
 		left("controller"),
-		left("bdev"),
+		left("serves"),
 		right("front end"),
-		right("ring"),
+		left("ring"),
 		right("reactor"),
 		left("state"),
 		right(seconds === undefined ? "kicks" : "kicks/s"),
@@ -110,17 +130,35 @@ function controllerRows(
 	before: Controller | undefined,
 	seconds: number | undefined,
 ): string[][] {
-	const who = [controller.ctrlr, controller.bdev ?? "(gone)"];
+	const who = [controller.ctrlr, served(controller)];
 	const rows = controller.sessions.flatMap(({ id, rings }) => {
 		const old = before?.sessions.find((session) => session.id === id);
 		return rings.map((ring) => {
 			const was = old?.rings.find(({ index }) => index === ring.index);
-			return [...who, String(id), ...ringCells(ring, was, seconds)];
+			const name = ringName(controller, ring.index);
+			return [...who, String(id), name, ...ringCells(ring, was, seconds)];
 		});
 	});
 	return rows.length > 0
 		? rows
-		: [[...who, "-", "-", "-", "not connected", "", "", ""]];
+		: [[...who, "-", "-", "-", idleState(controller), "", "", ""]];
+}
+
+function idleState({ started }: Controller): string {
+	return started ? "not connected" : "not started";
+}
+
+/** The bdev of a blk controller; of a scsi controller how many it has. */
+function served({ kind, bdev, luns }: Controller): string {
+	if (kind !== "scsi") return bdev ?? "(gone)";
+	return `${luns.length} ${luns.length === 1 ? "unit" : "units"}`;
+}
+
+/** Two rings of a scsi controller have no I/O requests (virtio 5.6.2). */
+function ringName({ kind }: Controller, index: number): string {
+	const names = kind === "scsi" ? ["control", "event"] : [];
+	const name = names[index];
+	return name === undefined ? String(index) : `${index} ${name}`;
 }
 
 function ringCells(
@@ -130,7 +168,6 @@ function ringCells(
 ): string[] {
 	const state = ring.broken ? "broken" : ring.running ? "running" : "stopped";
 	return [
-		String(ring.index),
 		ring.reactor === null ? "-" : String(ring.reactor),
 		state,
 		counted(ring.kicks, before?.kicks, seconds),

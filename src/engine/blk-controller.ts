@@ -29,7 +29,10 @@ const SERIAL_BYTES = 20;
 
 /** A vhost-user-blk device: a socket's name, the bdev behind it, the front ends that use it. */
 export interface BlkController extends VhostDevice, BdevUser {
+	readonly kind: "blk";
 	readonly name: string;
+	/** Front ends can connect. */
+	started: boolean;
 	readonly readonly: boolean;
 	/** Undefined once the bdev was deleted: the capacity is 0 and requests fail. */
 	readonly bdev: Bdev | undefined;
@@ -148,7 +151,7 @@ export function createBlkController(
 		const stats = bdev?.pageFor(reactor.id).address ?? 0n;
 		const blk = createBlk(session);
 		try {
-			native.reactorStartRing(reactor.handle, ring, blk, stats);
+			native.reactorStartBlkRing(reactor.handle, ring, blk, stats);
 		} catch (error) {
 			native.blkRelease(blk);
 			throw error;
@@ -159,7 +162,9 @@ export function createBlkController(
 	};
 
 	const controller: BlkController = {
+		kind: "blk",
 		name,
+		started: false,
 		readonly,
 		features: offeredFeatures(options.bdev, readonly),
 		protocolFeatures: SUPPORTED_PROTOCOL_FEATURES,

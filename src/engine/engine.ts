@@ -12,8 +12,14 @@ import {
 	selectReactors,
 } from "./reactors.ts";
 import { createRuntime, type Listener, type Runtime } from "./runtime.ts";
+import type { Store } from "./scsi/task.ts";
 import { checkSocketPath, clearStaleSocket } from "./unix-socket.ts";
 import { startSession } from "./vhost-user/session.ts";
+import {
+	createScsiController,
+	type ScsiController,
+} from "./virtio-scsi/controller.ts";
+import { openStore } from "./virtio-scsi/store.ts";
 
 export type { Backend, BackendKind } from "./bdev/backend.ts";
 export type { Bdev } from "./bdev/bdev.ts";
@@ -37,6 +43,11 @@ export {
 	type Stats,
 } from "./stats.ts";
 export type { RingInfo, Session } from "./vhost-user/device.ts";
+export type {
+	ScsiController,
+	ScsiLunInfo,
+	ScsiTargetInfo,
+} from "./virtio-scsi/controller.ts";
 
 const SOCKET_MODE = 0o600;
 /** How long deleting a controller waits for front ends that are about to go. */
@@ -49,6 +60,11 @@ export interface EngineOptions {
 	cpus?: readonly number[] | undefined;
 	/** Default: adaptive. */
 	mode?: ReactorMode | undefined;
+	/**
+	 * Where what must survive a restart is kept (persistent reservations); made
+	 * itself (mode 0700) if missing. Default: nothing is kept.
+	 */
+	stateDir?: string | undefined;
 	/** Default: silence. */
 	log?: Logger | undefined;
 }
@@ -63,6 +79,28 @@ export interface BlkControllerRequest {
 	/** Processors whose reactors serve it. Default: all. */
 	cpus?: readonly number[] | undefined;
 }
+
+export interface ScsiControllerRequest {
+	/** Name of the controller and of its socket's file. */
+	name: string;
+	/** Processors whose reactors serve it. Default: all. */
+	cpus?: readonly number[] | undefined;
+	/** No front end can connect before startController. Default: false. */
+	delay?: boolean | undefined;
+}
+
+export interface ScsiLunRequest {
+	/** The controller. */
+	name: string;
+	/** 0..255, or -1: the first without any LUN. */
+	target: number;
+	/** 0..255. Default: 0. */
+	lun?: number | undefined;
+	/** Name or UUID of the bdev. */
+	bdev: string;
+}
+
+export type Controller = BlkController | ScsiController;
 
 /**
  * Block devices, and controllers that serve them to virtual machines. All calls
@@ -82,8 +120,29 @@ export interface Engine {
 	 * (bdev claimed, a process listens there).
 	 */
 	createBlkController(request: BlkControllerRequest): Promise<BlkController>;
+	/**
+	 * Makes a SCSI controller without targets at socketDir/name. Throws E_INVALID
+	 * (name, processors), E_EXISTS (name), E_BUSY (a process listens there).
+	 */
+	createScsiController(request: ScsiControllerRequest): Promise<ScsiController>;
+	/**
+	 * Lets front ends connect to a controller made with delay. Throws E_NOT_FOUND,
+	 * E_EXISTS (it is started), E_BUSY (a process listens there).
+	 */
+	startController(name: string): Promise<void>;
+	/**
+	 * Puts a bdev in a SCSI controller; guests are told. Returns the target's
+	 * number. Throws E_NOT_FOUND, E_INVALID (numbers, a blk controller), E_EXISTS
+	 * (there is one), E_BUSY (no target free, bdev claimed).
+	 */
+	addScsiLun(request: ScsiLunRequest): Promise<number>;
+	/**
+	 * Takes a LUN, or a target with all it has, out of a SCSI controller; guests are
+	 * told. Resolves when its I/O has ended. Throws E_NOT_FOUND, E_INVALID.
+	 */
+	removeScsiLun(name: string, target: number, lun?: number): Promise<void>;
 	/** All, or the one of that name. Throws E_NOT_FOUND. */
-	controllers(name?: string): BlkController[];
+	controllers(name?: string): Controller[];
 	/** The path of a controller's socket. */
 	socketPath(name: string): string;
 	/**
@@ -96,27 +155,26 @@ export interface Engine {
 }
 
 interface Served {
-	controller: BlkController;
-	listener: Listener;
+	controller: Controller;
+	/** Undefined until it is started. */
+	listener: Listener | undefined;
 }
 
-/** The socket's path, checked. Names that lead elsewhere are refused. */
-function checkedPath(socketDir: string, name: string): string {
+/** Refuses names that lead elsewhere, or make the socket's path too long. */
+function checkName(socketDir: string, name: string): void {
 	if (["", ".", ".."].includes(name) || /[/\p{Cc}]/u.test(name)) {
 		throw new VhostctlError(
 			"E_INVALID",
 			`controller name '${name}': must be the name of a file`,
 		);
 	}
-	const path = join(socketDir, name);
-	checkSocketPath(path);
-	return path;
+	checkSocketPath(join(socketDir, name));
 }
 
 function listen(
 	runtime: Runtime,
 	path: string,
-	controller: BlkController,
+	controller: Controller,
 	log: Logger,
 ): Listener {
 	try {
@@ -129,7 +187,7 @@ function listen(
 	}
 }
 
-async function untilIdle(controller: BlkController): Promise<boolean> {
+async function untilIdle(controller: Controller): Promise<boolean> {
 	const end = performance.now() + DELETE_PATIENCE_MS;
 	while (controller.sessions.length > 0 && performance.now() < end) {
 		await new Promise((resolve) => setTimeout(resolve, 10));
@@ -158,15 +216,22 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 		await runtime.close();
 		throw error;
 	}
-	return createEngine(runtime, reactors, socketDir, log);
+	const { stateDir } = options;
+	const store =
+		stateDir === undefined ? undefined : openStore(resolve(stateDir));
+	return createEngine({ runtime, reactors, socketDir, store, log });
 }
 
-function createEngine(
-	runtime: Runtime,
-	reactors: readonly Reactor[],
-	socketDir: string,
-	log: Logger,
-): Engine {
+interface Parts {
+	runtime: Runtime;
+	reactors: readonly Reactor[];
+	socketDir: string;
+	store: Store | undefined;
+	log: Logger;
+}
+
+function createEngine(parts: Parts): Engine {
+	const { runtime, reactors, socketDir, store, log } = parts;
 	const bdevs = createRegistry(log);
 	const served = new Map<string, Served>();
 	const started = performance.now();
@@ -177,37 +242,49 @@ function createEngine(
 		if (found) return found;
 		throw new VhostctlError("E_NOT_FOUND", `no controller ${name}`);
 	};
+	const scsi = (name: string): ScsiController => {
+		const { controller } = find(name);
+		if (controller.kind === "scsi") return controller;
+		throw new VhostctlError(
+			"E_INVALID",
+			`controller ${name} is a blk controller`,
+		);
+	};
 	const remove = async ({ controller, listener }: Served) => {
-		listener.close();
+		listener?.close();
 		served.delete(controller.name);
 		await controller.close();
 		log.info(`controller ${controller.name}: deleted`);
 	};
-	const create = (request: BlkControllerRequest): BlkController => {
+	const start = (entry: Served): void => {
+		const { controller } = entry;
+		const path = join(socketDir, controller.name);
+		entry.listener = listen(runtime, path, controller, log);
+		controller.started = true;
+		log.info(`controller ${controller.name}: serves at ${path}`);
+	};
+	const add = <C extends Controller>(
+		name: string,
+		make: () => C,
+		delay = false,
+	): C => {
 		if (closing) throw new VhostctlError("E_BUSY", "the engine is closing");
-		const { name } = request;
-		const path = checkedPath(socketDir, name);
+		checkName(socketDir, name);
 		if (served.has(name)) {
 			throw new VhostctlError(
 				"E_EXISTS",
 				`there is a controller ${name} already`,
 			);
 		}
-		const controller = createBlkController({
-			name,
-			bdev: bdevs.get(request.bdev),
-			readonly: request.readonly ?? false,
-			reactors: selectReactors(reactors, request.cpus),
-			log,
-		});
+		const controller = make();
+		const entry: Served = { controller, listener: undefined };
 		try {
-			const listener = listen(runtime, path, controller, log);
-			served.set(name, { controller, listener });
+			if (!delay) start(entry);
 		} catch (error) {
 			void controller.close(); // no connection yet: this only unclaims
 			throw error;
 		}
-		log.info(`controller ${name}: serves ${request.bdev} at ${path}`);
+		served.set(name, entry);
 		return controller;
 	};
 	const closeAll = async () => {
@@ -223,7 +300,43 @@ function createEngine(
 		socketDir,
 		log,
 		uptimeNs: () => Math.round((performance.now() - started) * 1e6),
-		createBlkController: async (request) => create(request),
+		createBlkController: async ({ name, bdev, readonly = false, cpus }) =>
+			add(name, () =>
+				createBlkController({
+					name,
+					bdev: bdevs.get(bdev),
+					readonly,
+					reactors: selectReactors(reactors, cpus),
+					log,
+				}),
+			),
+		createScsiController: async ({ name, cpus, delay }) =>
+			add(
+				name,
+				() =>
+					createScsiController({
+						name,
+						runtime,
+						reactors: selectReactors(reactors, cpus),
+						store,
+						log,
+					}),
+				delay,
+			),
+		async startController(name) {
+			const entry = find(name);
+			if (entry.controller.started) {
+				throw new VhostctlError(
+					"E_EXISTS",
+					`controller ${name} is started already`,
+				);
+			}
+			start(entry);
+		},
+		addScsiLun: async ({ name, target, lun = 0, bdev }) =>
+			scsi(name).addLun(target, lun, bdevs.get(bdev)),
+		removeScsiLun: async (name, target, lun) =>
+			scsi(name).removeLun(target, lun),
 		controllers: (name) =>
 			(name === undefined ? [...served.values()] : [find(name)]).map(
 				({ controller }) => controller,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** What a load may ask of a virtio-blk device (virtio 5.2.4). */
+/** What a load may ask of a disk. */
 import type { Buffer } from "node:buffer";
 import { VhostctlError } from "./errors.ts";
 
@@ -13,10 +13,22 @@ const CAPACITY = 0;
 const BLK_SIZE = 20;
 const NUM_QUEUES = 34;
 
-/** The device's features and configuration space. */
+/** The features and configuration space of a virtio-blk device (virtio 5.2.4). */
 export interface BlkDevice {
 	readonly features: bigint;
 	readonly config: Buffer;
+}
+
+/** What a load has to know of a disk, however it is reached. */
+export interface DiskShape {
+	readonly bytes: number;
+	/** Bytes. */
+	readonly blockSize: number;
+	/** Queues for requests. */
+	readonly queues: number;
+	readonly readonly: boolean;
+	/** Bytes of the largest request, if the device tells. */
+	readonly maxRequest?: number;
 }
 
 export interface LoadShape {
@@ -28,33 +40,43 @@ export interface LoadShape {
 	readonly verify: boolean;
 }
 
+/** The shape of a virtio-blk device. */
+export function blkShape({ features, config }: BlkDevice): DiskShape {
+	return {
+		bytes: Number(config.readBigUInt64LE(CAPACITY)) * SECTOR,
+		blockSize: features & F_BLK_SIZE ? config.readUInt32LE(BLK_SIZE) : SECTOR,
+		queues: features & F_MQ ? config.readUInt16LE(NUM_QUEUES) : 1,
+		readonly: (features & F_RO) !== 0n,
+	};
+}
+
 /**
- * Bytes of the device that the load goes over: `size`, or as many whole requests as the device
- * holds. Throws E_INVALID or E_PERMISSION with what the device at `path` can do.
+ * Bytes of the disk that the load goes over: `size`, or as many whole requests as it holds. Throws
+ * E_INVALID or E_PERMISSION with what the disk, called `name`, can do.
  */
 export function usableSize(
-	path: string,
-	device: BlkDevice,
+	name: string,
+	disk: DiskShape,
 	load: LoadShape,
 ): number {
 	const invalid = (message: string) =>
-		new VhostctlError("E_INVALID", `${path}: ${message}`);
-	const { features, config } = device;
-	const capacity = Number(config.readBigUInt64LE(CAPACITY)) * SECTOR;
-	const block = features & F_BLK_SIZE ? config.readUInt32LE(BLK_SIZE) : SECTOR;
-	const queues = features & F_MQ ? config.readUInt16LE(NUM_QUEUES) : 1;
-	if (load.queues > queues)
-		throw invalid(`${load.queues} queues: the device has ${queues}`);
-	if (load.blockSize === 0 || load.blockSize % block !== 0)
+		new VhostctlError("E_INVALID", `${name}: ${message}`);
+	if (load.queues > disk.queues)
+		throw invalid(`${load.queues} queues: the device has ${disk.queues}`);
+	if (load.blockSize === 0 || load.blockSize % disk.blockSize !== 0)
 		throw invalid(
-			`${load.blockSize} bytes a request: not a multiple of the device's block size, ${block}`,
+			`${load.blockSize} bytes a request: not a multiple of the device's block size, ${disk.blockSize}`,
 		);
-	if (load.writes && features & F_RO)
-		throw new VhostctlError("E_PERMISSION", `${path}: the device is read-only`);
+	if (disk.maxRequest !== undefined && load.blockSize > disk.maxRequest)
+		throw invalid(
+			`${load.blockSize} bytes a request: the device takes at most ${disk.maxRequest}`,
+		);
+	if (load.writes && disk.readonly)
+		throw new VhostctlError("E_PERMISSION", `${name}: the device is read-only`);
 	const size =
-		load.size ?? Math.floor(capacity / load.blockSize) * load.blockSize;
-	if (size > capacity)
-		throw invalid(`size ${size}: the device has ${capacity} bytes`);
+		load.size ?? Math.floor(disk.bytes / load.blockSize) * load.blockSize;
+	if (size > disk.bytes)
+		throw invalid(`size ${size}: the device has ${disk.bytes} bytes`);
 	if (size === 0 || size % load.blockSize !== 0)
 		throw invalid(
 			`size ${size}: not a multiple of the request size, ${load.blockSize}`,

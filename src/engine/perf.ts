@@ -1,12 +1,34 @@
 // SPDX-License-Identifier: MIT
-/** Drives a vhost-user-blk socket, ours or another program's, with a load that runs in C. */
+/**
+ * Drives a vhost-user-blk or vhost-user-scsi socket, ours or another program's, with a load that
+ * runs in C.
+ */
 import process from "node:process";
-import { errnoName, MODE_INTERRUPT, MODE_POLL, native } from "../ffi/native.ts";
+import {
+	errnoName,
+	LOAD_BLK,
+	LOAD_SCSI,
+	MODE_INTERRUPT,
+	MODE_POLL,
+	native,
+} from "../ffi/native.ts";
 import { fromErrno, VhostctlError } from "./errors.ts";
-import { usableSize } from "./perf-limits.ts";
+import { blkShape, type DiskShape, usableSize } from "./perf-limits.ts";
 import { createRuntime, type Runtime } from "./runtime.ts";
+import {
+	FIRST_REQUEST_RING,
+	findScsiDisk,
+	lunAddress,
+	PROBE_BYTES,
+	type UnitAddress,
+} from "./scsi-initiator.ts";
 import { allocStatsPage, type OpStats, type Stats } from "./stats.ts";
-import { connectFrontend, type Frontend } from "./vhost-user/frontend.ts";
+import {
+	connectFrontend,
+	type Frontend,
+	type FrontendOptions,
+} from "./vhost-user/frontend.ts";
+import { VIRTIO_F } from "./virtio/features.ts";
 
 /** In the order of enum vhc_load_rw. */
 export const PERF_RW = [
@@ -22,6 +44,8 @@ export type PerfMode = "poll" | "interrupt";
 export interface PerfOptions {
 	/** Path of the device's vhost-user socket. */
 	readonly socket: string;
+	/** The device is a virtio-scsi one, and this the disk to drive. Default: a virtio-blk device. */
+	readonly unit?: UnitAddress;
 	readonly rw: PerfRw;
 	/** Bytes a request: a multiple of the device's block size. */
 	readonly blockSize: number;
@@ -85,17 +109,11 @@ export async function runPerf(
 ): Promise<PerfResult> {
 	const runtime = createRuntime();
 	try {
-		const memoryBytes = native.loadBufferBytes(
-			options.blockSize,
-			options.iodepth,
-			options.queues,
+		const frontend = await connectFrontend(
+			runtime,
+			options.socket,
+			frontendOptions(options),
 		);
-		const frontend = await connectFrontend(runtime, options.socket, {
-			queues: options.queues,
-			queueSize: ringSize(options.iodepth),
-			memoryBytes: Number(memoryBytes),
-			mode: options.mode,
-		});
 		try {
 			return await drive(runtime, frontend, options, onProgress);
 		} finally {
@@ -106,6 +124,59 @@ export async function runPerf(
 	} finally {
 		await runtime.close();
 	}
+}
+
+/** The disk that a load drives, as people call it: its socket, and where it is behind that. */
+export function perfDisk({ socket, unit }: PerfOptions): string {
+	if (unit === undefined) return socket;
+	return `${socket}, target ${unit.target}, LUN ${unit.lun}`;
+}
+
+/** What any device has; features of a device type mean nothing to another type. */
+const COMMON_FEATURES = Object.values(VIRTIO_F).reduce((all, f) => all | f, 0n);
+
+function frontendOptions(options: PerfOptions): FrontendOptions {
+	const { blockSize, iodepth, queues, mode, unit } = options;
+	const device = unit === undefined ? LOAD_BLK : LOAD_SCSI;
+	const bytes = native.loadBufferBytes(device, blockSize, iodepth, queues);
+	const common = { queueSize: ringSize(iodepth), mode };
+	const memoryBytes = Number(bytes);
+	if (unit === undefined) return { ...common, queues, memoryBytes };
+	return {
+		...common,
+		queues: FIRST_REQUEST_RING + queues,
+		memoryBytes: Math.max(memoryBytes, PROBE_BYTES),
+		features: COMMON_FEATURES,
+		configSize: 0,
+	};
+}
+
+/**
+ * Bits that tell what a block device can do, of which every one there is has some, and that SCSI
+ * controllers do not have (virtio 5.2.3, 5.6.3).
+ */
+const BLK_ONLY = 0xfffff0n;
+
+/** Finds out what the device is. Throws E_INVALID for the other type than was asked for. */
+async function findDisk(
+	frontend: Frontend,
+	options: PerfOptions,
+): Promise<DiskShape> {
+	const { socket, unit } = options;
+	const isBlk = (frontend.offered & BLK_ONLY) !== 0n;
+	if (unit === undefined && isBlk) return blkShape(frontend);
+	if (unit !== undefined && !isBlk) {
+		return findScsiDisk(frontend, unit).catch((error) => {
+			const { code, message } = fromErrno(error, "probe");
+			throw new VhostctlError(code, `${perfDisk(options)}: ${message}`);
+		});
+	}
+	throw new VhostctlError(
+		"E_INVALID",
+		isBlk
+			? `${socket}: a vhost-user-blk device, which has no targets`
+			: `${socket}: no vhost-user-blk device; of a vhost-user-scsi one, say which target`,
+	);
 }
 
 /** Room for every request's descriptors, should the device not take indirect ones. */
@@ -120,7 +191,8 @@ async function drive(
 	options: PerfOptions,
 	onProgress: ((progress: PerfProgress) => void) | undefined,
 ): Promise<PerfResult> {
-	const size = usableSize(options.socket, frontend, {
+	const disk = await findDisk(frontend, options);
+	const size = usableSize(perfDisk(options), disk, {
 		...options,
 		writes: options.rw !== "read" && options.rw !== "randread",
 	});
@@ -130,7 +202,10 @@ async function drive(
 		const result = await runLoad(
 			runtime,
 			frontend,
-			loadConfig(frontend, options, page.address, size),
+			{
+				...loadConfig(frontend, options, page.address, size),
+				...deviceConfig(options, disk),
+			},
 			options,
 			(load) => onProgress?.(progressOf(load, page.read(), options, size)),
 		);
@@ -179,6 +254,13 @@ function loadConfig(
 	};
 }
 
+/** The part that tells what kind of device it is. */
+function deviceConfig({ unit }: PerfOptions, disk: DiskShape): LoadConfig {
+	if (unit === undefined) return { device: LOAD_BLK };
+	const address = lunAddress(unit);
+	return { device: LOAD_SCSI, address, lba_size: disk.blockSize };
+}
+
 /** Runs one load to its end; a signal or the device's going away ends it early. */
 async function runLoad(
 	runtime: Runtime,
@@ -191,7 +273,8 @@ async function runLoad(
 	const ended = new Promise<number>((resolve) => {
 		id = runtime.registerLoad(resolve);
 	});
-	const rings = frontend.rings.map(({ handle }) => handle);
+	const first = config.device === LOAD_SCSI ? FIRST_REQUEST_RING : 0;
+	const rings = frontend.rings.slice(first).map(({ handle }) => handle);
 	const load = native.loadCreate(runtime.upcalls, { ...config, id }, rings);
 	let running = true;
 	const stop = () => {

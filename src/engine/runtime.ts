@@ -2,14 +2,19 @@
 import { Buffer } from "node:buffer";
 import { statSync, unlinkSync } from "node:fs";
 import { Socket } from "node:net";
+import { setImmediate } from "node:timers";
 import { LAYOUTS, UPCALL_SLOTS } from "../ffi/layout.ts";
 import {
 	NativeError,
 	native,
+	UPCALL_ABORTED,
 	UPCALL_ACCEPTED,
 	UPCALL_CLOSED,
+	UPCALL_IO_DONE,
 	UPCALL_LOAD_DONE,
+	UPCALL_LUN_IDLE,
 	UPCALL_MESSAGE,
+	UPCALL_REQUEST,
 	UPCALL_RING_BROKEN,
 	UPCALL_RING_STOPPED,
 } from "../ffi/native.ts";
@@ -45,7 +50,21 @@ export interface Listener {
 	close(): void;
 }
 
-export interface RingHandlers {
+/** What a ring tells of the requests in it, on the way to whoever answers them. */
+export interface RequestHandlers {
+	/**
+	 * A request is the receiver's to answer. info: struct vhc_request_info and the
+	 * beginning of the request's data, copied. errno: 0, or positive: what it was
+	 * executed for has failed.
+	 */
+	onRequest(request: bigint, info: Buffer, errno: number): void;
+	/** Nothing is being executed for address: a hold has taken effect. */
+	onLunIdle(address: number): void;
+	/** What an abort was to end has ended; count: how many requests that were. */
+	onAborted(cookie: number, count: number): void;
+}
+
+export interface RingHandlers extends Partial<RequestHandlers> {
 	/** nextAvail: as GET_VRING_BASE wants it. The ring is no reactor's any more. */
 	onStopped(nextAvail: number): void;
 	/** errno: positive. The ring stays its reactor's until stopped. */
@@ -74,6 +93,12 @@ export interface Runtime {
 	registerLoad(onDone: (errno: number) => void): number;
 	unregisterLoad(id: number): void;
 	/**
+	 * Routes the end of one I/O; errno: 0 or positive. Returns the id to give
+	 * vhc_io_config, which is used up by the call.
+	 */
+	registerIo(onDone: (errno: number) => void): number;
+	unregisterIo(id: number): void;
+	/**
 	 * Closes listeners and connections, and gives everything back. Reactors and
 	 * loads must be gone, for they write upcalls.
 	 */
@@ -86,7 +111,7 @@ interface Upcall {
 	type: number;
 	id: number;
 	status: number;
-	arg: number;
+	arg: bigint;
 }
 
 /** A connection's side that the routing knows. */
@@ -160,7 +185,9 @@ export function createRuntime(): Runtime {
 	const connections = new Map<number, Channel>();
 	const rings = new Map<number, RingHandlers>();
 	const loads = new Map<number, (errno: number) => void>();
+	const ios = new Map<number, (errno: number) => void>();
 	let lastId = 0;
+	let lastIo = 0;
 	let cursor = 0;
 	let consumed = 0;
 
@@ -170,10 +197,10 @@ export function createRuntime(): Runtime {
 		return connection;
 	};
 
-	const route = (upcall: Upcall, delivery: Delivery): void => {
+	const routeConnection = (upcall: Upcall, delivery: Delivery): void => {
 		const { type, id, status, arg } = upcall;
 		if (type === UPCALL_ACCEPTED) {
-			const connection = track(arg);
+			const connection = track(Number(arg));
 			const accept = listeners.get(id);
 			if (accept) accept(connection);
 			else connection.close();
@@ -185,31 +212,58 @@ export function createRuntime(): Runtime {
 			const connection = connections.get(id);
 			connections.delete(id);
 			connection?.closed(Math.abs(status));
-		} else if (type === UPCALL_RING_STOPPED) rings.get(id)?.onStopped(arg);
-		else if (type === UPCALL_RING_BROKEN)
-			rings.get(id)?.onBroken(Math.abs(status));
-		else if (type === UPCALL_LOAD_DONE) loads.get(id)?.(Math.abs(status));
-	};
-
-	const drain = (): void => {
-		for (;;) {
-			const ready = native.upcallsAdvance(upcalls, consumed);
-			consumed = 0;
-			if (ready === 0) return;
-			for (; consumed < ready; consumed++) {
-				const start = cursor * SLOT.size;
-				cursor = (cursor + 1) % UPCALL_SLOTS;
-				try {
-					route(readUpcall(ring, start), readDelivery(ring, start));
-				} catch (error) {
-					// A defect in a handler: reported as uncaught, with the ring kept in step.
-					queueMicrotask(() => {
-						throw error;
-					});
-				}
-			}
 		}
 	};
+	const routeRing = (upcall: Upcall, { data }: Delivery): void => {
+		const { type, id, status, arg } = upcall;
+		const ring = rings.get(id);
+		if (type === UPCALL_RING_STOPPED) ring?.onStopped(Number(arg));
+		else if (type === UPCALL_RING_BROKEN) ring?.onBroken(Math.abs(status));
+		else if (type === UPCALL_REQUEST)
+			ring?.onRequest?.(arg, data, Math.abs(status));
+		else if (type === UPCALL_LUN_IDLE) ring?.onLunIdle?.(Number(arg));
+		else if (type === UPCALL_ABORTED) ring?.onAborted?.(Number(arg), status);
+	};
+	const route = (upcall: Upcall, delivery: Delivery): void => {
+		const { type, id, status } = upcall;
+		if (type === UPCALL_LOAD_DONE) loads.get(id)?.(Math.abs(status));
+		else if (type === UPCALL_IO_DONE) {
+			const done = ios.get(id);
+			ios.delete(id);
+			done?.(Math.abs(status));
+		} else if (type <= UPCALL_CLOSED) routeConnection(upcall, delivery);
+		else routeRing(upcall, delivery);
+	};
+
+	/** Routes what is ready, at most a ring full. False: nothing is. */
+	const drainBatch = (): boolean => {
+		const ready = native.upcallsAdvance(upcalls, consumed);
+		consumed = 0;
+		for (; consumed < ready; consumed++) {
+			const start = cursor * SLOT.size;
+			cursor = (cursor + 1) % UPCALL_SLOTS;
+			try {
+				route(readUpcall(ring, start), readDelivery(ring, start));
+			} catch (error) {
+				// A defect in a handler: reported as uncaught, with the ring kept in step.
+				queueMicrotask(() => {
+					throw error;
+				});
+			}
+		}
+		return ready > 0;
+	};
+	/** The rest of the program has its turn after each batch: a guest may send without end. */
+	const drain = (): void => {
+		if (draining || transport.released) return;
+		draining = drainBatch();
+		if (draining)
+			setImmediate(() => {
+				draining = false;
+				drain();
+			});
+	};
+	let draining = false;
 
 	const pipe = new Socket({ fd, readable: true, writable: false });
 	pipe.on("data", drain);
@@ -239,13 +293,20 @@ export function createRuntime(): Runtime {
 			return lastId;
 		},
 		unregisterLoad: (id) => void loads.delete(id),
+		registerIo(onDone) {
+			do lastIo = (lastIo + 1) >>> 0;
+			while (ios.has(lastIo));
+			ios.set(lastIo, onDone);
+			return lastIo;
+		},
+		unregisterIo: (id) => void ios.delete(id),
 		async close() {
 			await undefined; // a handler may call this: let drain finish first
 			listeners.clear();
 			transport.released = true;
 			native.transportRelease(transport.handle);
 			// Descriptors in messages that nobody will read are closed by routing them.
-			drain();
+			while (drainBatch());
 			for (const connection of connections.values()) connection.closed(0);
 			connections.clear();
 			await new Promise<void>((resolve) => {
@@ -305,7 +366,7 @@ function readUpcall(ring: Buffer, start: number): Upcall {
 		type: ring.readUInt32LE(start + offsets.type),
 		id: ring.readUInt32LE(start + offsets.id),
 		status: ring.readInt32LE(start + offsets.status),
-		arg: Number(ring.readBigUInt64LE(start + offsets.arg)),
+		arg: ring.readBigUInt64LE(start + offsets.arg),
 	};
 }
 

@@ -76,6 +76,7 @@ export const MSG_MAX = 4096;
 export const MSG_MAX_FDS = 32;
 export const UPCALL_SLOTS = 256;
 export const CHAIN_MAX_IOV = 258;
+export const SCSI_MAX_SENSE = 252;
 
 const vhc_iov = struct({ addr: "u64", len: "u64" });
 
@@ -175,6 +176,7 @@ export const LAYOUTS = {
 		num_blocks: "u64",
 	}),
 	vhc_file_align: struct({ memory: "u32", offset: "u32" }),
+	vhc_extent: struct({ len: "u64", mapped: "u32", reserved: "u32" }),
 	vhc_blk_config: struct({
 		bdev: "u64",
 		features: "u64",
@@ -185,7 +187,54 @@ export const LAYOUTS = {
 		max_write_zeroes_segments: "u32",
 		serial: ["u8", 20],
 	}),
+	vhc_scsi_config: struct({ cdb_size: "u32", sense_size: "u32" }),
+	vhc_lun_config: struct({
+		bdev: "u64",
+		read_gate: "u32",
+		write_gate: "u32",
+		writeback: "u32",
+		max_blocks: "u32",
+		max_unmap: "u32",
+		max_write_same: "u32",
+	}),
+	vhc_request_info: struct({
+		out_len: "u64",
+		in_len: "u64",
+		tag: "u64",
+		lun: ["u8", 8],
+		task_attr: "u32",
+		cdb_len: "u32",
+		copied: "u32",
+		held: "u32",
+		cdb: ["u8", 264],
+	}),
+	vhc_scsi_result: struct({
+		response: "u32",
+		status: "u32",
+		residual: "u32",
+		written: "u32",
+		sense_len: "u32",
+		sense: ["u8", SCSI_MAX_SENSE],
+	}),
 	vhc_reactor_config: struct({ cpu: "i32", mode: "u32", spin_ns: "u64" }),
+	vhc_abort: struct({
+		tag: "u64",
+		flags: "u32",
+		address: "u32",
+		response: "u32",
+		cookie: "u32",
+	}),
+	vhc_io_config: struct({
+		bdev: "u64",
+		stats: "u64",
+		addr: "u64",
+		offset: "u64",
+		len: "u64",
+		op: "u32",
+		flags: "u32",
+		id: "u32",
+		reserved: "u32",
+	}),
 	vhc_load_config: struct({
 		stats: "u64",
 		buffers: "u64",
@@ -204,6 +253,10 @@ export const LAYOUTS = {
 		mode: "u32",
 		cpu: "i32",
 		id: "u32",
+		device: "u32",
+		address: "u32",
+		lba_size: "u32",
+		reserved: "u32",
 	}),
 	vhc_load_result: struct({
 		elapsed_ns: "u64",

@@ -30,6 +30,33 @@ export const UPCALL_CLOSED = 3;
 export const UPCALL_RING_STOPPED = 4;
 export const UPCALL_RING_BROKEN = 5;
 export const UPCALL_LOAD_DONE = 6;
+export const UPCALL_REQUEST = 7;
+export const UPCALL_LUN_IDLE = 8;
+export const UPCALL_ABORTED = 9;
+export const UPCALL_IO_DONE = 10;
+
+export const OP_READ = 0;
+export const OP_WRITE = 1;
+export const OP_FLUSH = 2;
+export const OP_UNMAP = 3;
+export const OP_WRITE_ZEROES = 4;
+export const IO_DURABLE = 1;
+export const IO_MAY_UNMAP = 2;
+export const EXECUTE_DURABLE = 1;
+export const EXECUTE_HELD = 2;
+
+export const GATE_RUN = 0;
+export const GATE_ASK = 1;
+export const GATE_CONFLICT = 2;
+export const ABORT_ALL_LUNS = 1;
+export const ABORT_BY_TAG = 2;
+export const ABORT_QUERY = 4;
+export const SCSI_TARGETS = 256;
+export const SCSI_LUNS = 256;
+export const SCSI_MAX_CDB = 260;
+
+export const LOAD_BLK = 0;
+export const LOAD_SCSI = 1;
 
 const ERRNO_NAMES = new Map(
 	// EAGAIN is EWOULDBLOCK too: the first name is the one to use.
@@ -345,6 +372,10 @@ export const native = {
 		check("vhc_bdev_resize", bdev, numBlocks),
 	bdevMallocMove: (bdev: bigint, pages: Pages, numBlocks: bigint) =>
 		check("vhc_bdev_malloc_move", bdev, encode("vhc_pages", pages), numBlocks),
+	bdevExtent: (bdev: bigint, offset: bigint): StructOf<"vhc_extent"> =>
+		produceStruct("vhc_extent", (out) =>
+			check("vhc_bdev_extent", bdev, offset, out),
+		),
 	bdevRelease: (bdev: bigint) => library().call("vhc_bdev_release", bdev),
 
 	blkCreate: (config: StructOf<"vhc_blk_config">) =>
@@ -354,6 +385,53 @@ export const native = {
 	blkSetWriteback: (blk: bigint, writeback: boolean) =>
 		library().call("vhc_blk_set_writeback", blk, writeback ? 1 : 0),
 	blkRelease: (blk: bigint) => library().call("vhc_blk_release", blk),
+
+	lunCreate: (config: StructOf<"vhc_lun_config">) =>
+		produce((out) =>
+			check("vhc_lun_create", encode("vhc_lun_config", config), out),
+		),
+	lunSetGates: (lun: bigint, read: number, write: number) =>
+		library().call("vhc_lun_set_gates", lun, read, write),
+	lunSetWriteback: (lun: bigint, writeback: boolean) =>
+		library().call("vhc_lun_set_writeback", lun, writeback ? 1 : 0),
+	lunRelease: (lun: bigint) => library().call("vhc_lun_release", lun),
+
+	/** What the device may read of a request, from offset on, up to len bytes. */
+	requestRead: (request: bigint, offset: number, len: number): Buffer => {
+		const buffer = Buffer.alloc(len);
+		if (len === 0) return buffer;
+		const count = check(
+			"vhc_request_read",
+			request,
+			BigInt(offset),
+			buffer,
+			len,
+		);
+		return buffer.subarray(0, count);
+	},
+	/** Returns how many bytes of data found room. */
+	requestWrite: (request: bigint, offset: number, data: Uint8Array): number =>
+		data.length === 0
+			? 0
+			: check("vhc_request_write", request, BigInt(offset), data, data.length),
+	requestComplete: (
+		request: bigint,
+		result: Partial<StructOf<"vhc_scsi_result">>,
+	) =>
+		library().call(
+			"vhc_request_complete",
+			request,
+			encode("vhc_scsi_result", result),
+		),
+	requestCompleteRaw: (request: bigint, written: number) =>
+		library().call("vhc_request_complete_raw", request, written),
+	requestExecute: (
+		request: bigint,
+		op: number,
+		flags: number,
+		offset: bigint,
+		len: bigint,
+	) => library().call("vhc_request_execute", request, op, flags, offset, len),
 
 	reactorCreate: (
 		upcalls: bigint,
@@ -366,18 +444,60 @@ export const native = {
 		);
 		return { handle, stats: stats.readBigUInt64LE() };
 	},
-	reactorStartRing: (
+	reactorStartBlkRing: (
 		reactor: bigint,
 		ring: bigint,
 		blk: bigint,
 		bdevStats: bigint,
-	) => check("vhc_reactor_start_ring", reactor, ring, blk, bdevStats),
+	) => check("vhc_reactor_start_blk_ring", reactor, ring, blk, bdevStats),
+	reactorStartScsiRing: (
+		reactor: bigint,
+		ring: bigint,
+		config: StructOf<"vhc_scsi_config">,
+	) =>
+		check(
+			"vhc_reactor_start_scsi_ring",
+			reactor,
+			ring,
+			encode("vhc_scsi_config", config),
+		),
+	reactorStartRawRing: (reactor: bigint, ring: bigint) =>
+		check("vhc_reactor_start_raw_ring", reactor, ring),
+	reactorStartEventRing: (reactor: bigint, ring: bigint) =>
+		check("vhc_reactor_start_event_ring", reactor, ring),
+	/** event: 16 bytes. False: there was no buffer for it. */
+	reactorSendEvent: (reactor: bigint, ring: bigint, event: Uint8Array) =>
+		check("vhc_reactor_send_event", reactor, ring, event) === 1,
+	reactorAttachLun: (
+		reactor: bigint,
+		ring: bigint,
+		address: number,
+		lun: bigint,
+		bdevStats: bigint,
+	) => check("vhc_reactor_attach_lun", reactor, ring, address, lun, bdevStats),
+	reactorHoldLun: (reactor: bigint, ring: bigint, address: number) =>
+		check("vhc_reactor_hold_lun", reactor, ring, address),
+	reactorResumeLun: (reactor: bigint, ring: bigint, address: number) =>
+		check("vhc_reactor_resume_lun", reactor, ring, address),
+	reactorDetachLun: (reactor: bigint, ring: bigint, address: number) =>
+		check("vhc_reactor_detach_lun", reactor, ring, address),
+	reactorAbort: (reactor: bigint, ring: bigint, abort: StructOf<"vhc_abort">) =>
+		check("vhc_reactor_abort", reactor, ring, encode("vhc_abort", abort)),
+	ioSubmit: (reactor: bigint, config: Partial<StructOf<"vhc_io_config">>) =>
+		check("vhc_io_submit", reactor, encode("vhc_io_config", config)),
 	reactorStopRing: (reactor: bigint, ring: bigint) =>
 		check("vhc_reactor_stop_ring", reactor, ring),
 	reactorRelease: (reactor: bigint) => check("vhc_reactor_release", reactor),
 
-	loadBufferBytes: (blockSize: number, iodepth: number, numRings: number) =>
-		BigInt(check("vhc_load_buffer_bytes", blockSize, iodepth, numRings)),
+	loadBufferBytes: (
+		device: number,
+		blockSize: number,
+		iodepth: number,
+		numRings: number,
+	) =>
+		BigInt(
+			check("vhc_load_buffer_bytes", device, blockSize, iodepth, numRings),
+		),
 	loadCreate: (
 		upcalls: bigint,
 		config: Partial<StructOf<"vhc_load_config">>,

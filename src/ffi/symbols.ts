@@ -177,6 +177,10 @@ export const SYMBOLS = {
 		result: "i32",
 		params: ["handle bdev", "buffer pages", "u64 num_blocks"],
 	},
+	vhc_bdev_extent: {
+		result: "i32",
+		params: ["handle bdev", "u64 offset", "buffer out"],
+	},
 	vhc_bdev_release: { result: "void", params: ["handle bdev"] },
 
 	vhc_blk_create: { result: "i32", params: ["buffer config", "buffer out"] },
@@ -185,6 +189,38 @@ export const SYMBOLS = {
 		params: ["handle blk", "i32 writeback"],
 	},
 	vhc_blk_release: { result: "void", params: ["handle blk"] },
+
+	vhc_lun_create: { result: "i32", params: ["buffer config", "buffer out"] },
+	vhc_lun_set_gates: {
+		result: "void",
+		params: ["handle lun", "u32 read_gate", "u32 write_gate"],
+	},
+	vhc_lun_set_writeback: {
+		result: "void",
+		params: ["handle lun", "i32 writeback"],
+	},
+	vhc_lun_release: { result: "void", params: ["handle lun"] },
+
+	vhc_request_read: {
+		result: "i32",
+		params: ["u64 request", "u64 offset", "buffer buf", "u32 len"],
+	},
+	vhc_request_write: {
+		result: "i32",
+		params: ["u64 request", "u64 offset", "buffer buf", "u32 len"],
+	},
+	vhc_request_complete: {
+		result: "void",
+		params: ["u64 request", "buffer result"],
+	},
+	vhc_request_complete_raw: {
+		result: "void",
+		params: ["u64 request", "u32 written"],
+	},
+	vhc_request_execute: {
+		result: "void",
+		params: ["u64 request", "u32 op", "u32 flags", "u64 offset", "u64 len"],
+	},
 
 	vhc_reactor_create: {
 		result: "i32",
@@ -195,9 +231,55 @@ export const SYMBOLS = {
 			"buffer stats_addr",
 		],
 	},
-	vhc_reactor_start_ring: {
+	vhc_reactor_start_blk_ring: {
 		result: "i32",
 		params: ["handle reactor", "handle ring", "handle blk", "u64 bdev_stats"],
+	},
+	vhc_reactor_start_scsi_ring: {
+		result: "i32",
+		params: ["handle reactor", "handle ring", "buffer config"],
+	},
+	vhc_reactor_start_raw_ring: {
+		result: "i32",
+		params: ["handle reactor", "handle ring"],
+	},
+	vhc_reactor_start_event_ring: {
+		result: "i32",
+		params: ["handle reactor", "handle ring"],
+	},
+	vhc_reactor_send_event: {
+		result: "i32",
+		params: ["handle reactor", "handle ring", "buffer event"],
+	},
+	vhc_reactor_attach_lun: {
+		result: "i32",
+		params: [
+			"handle reactor",
+			"handle ring",
+			"u32 address",
+			"handle lun",
+			"u64 bdev_stats",
+		],
+	},
+	vhc_reactor_hold_lun: {
+		result: "i32",
+		params: ["handle reactor", "handle ring", "u32 address"],
+	},
+	vhc_reactor_resume_lun: {
+		result: "i32",
+		params: ["handle reactor", "handle ring", "u32 address"],
+	},
+	vhc_reactor_detach_lun: {
+		result: "i32",
+		params: ["handle reactor", "handle ring", "u32 address"],
+	},
+	vhc_reactor_abort: {
+		result: "i32",
+		params: ["handle reactor", "handle ring", "buffer abort"],
+	},
+	vhc_io_submit: {
+		result: "i32",
+		params: ["handle reactor", "buffer config"],
 	},
 	vhc_reactor_stop_ring: {
 		result: "i32",
@@ -207,7 +289,7 @@ export const SYMBOLS = {
 
 	vhc_load_buffer_bytes: {
 		result: "i64",
-		params: ["u32 block_size", "u32 iodepth", "u32 num_rings"],
+		params: ["u32 device", "u32 block_size", "u32 iodepth", "u32 num_rings"],
 	},
 	vhc_load_create: {
 		result: "i32",

@@ -182,9 +182,13 @@ test("a reader that goes away ends a command quietly", () => {
 
 test("--help works everywhere, with an example", async () => {
 	const commands = [
-		...["serve", "stats", "rpc", "perf", "bdev", "blk"].map((name) => [name]),
+		...["serve", "stats", "rpc", "perf", "bdev", "blk", "scsi"].map((name) => [
+			name,
+		]),
 		...["create", "list", "delete", "resize"].map((name) => ["bdev", name]),
 		...["create", "list", "delete"].map((name) => ["blk", name]),
+		...["create", "start", "list", "delete"].map((name) => ["scsi", name]),
+		...["add-target", "remove-target"].map((name) => ["scsi", name]),
 	];
 	for (const command of [[], ...commands]) {
 		const help = await answer(...command, "--help");

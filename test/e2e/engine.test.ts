@@ -318,7 +318,9 @@ test("a bdev deleted under I/O: requests fail, the front end lives, the name is 
 	assert.equal(statuses[0], S_OK);
 	assert.equal(await capacity(disk), 0);
 	const [controller] = await t.client.call("vhost_get_controllers", {});
-	assert.equal(controller?.backend_specific.block.bdev, null);
+	assert.deepEqual(controller?.backend_specific, {
+		block: { readonly: false, bdev: null, transport: "vhost_user_blk" },
+	});
 	await t.engine.bdevs.createMalloc({
 		name: "disk",
 		blockSize: 512,

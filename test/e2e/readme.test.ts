@@ -33,7 +33,7 @@ function install(dir: string): void {
 
 test("the quick tour works as it is printed", async () => {
 	const found = blocks();
-	assert.equal(found.length, 5);
+	assert.equal(found.length, 6);
 	const bin = makeTempDir();
 	const dir = makeTempDir();
 	install(bin);
@@ -63,7 +63,14 @@ test("the quick tour works as it is printed", async () => {
 		}
 		shell.child.stdin?.end("wait\n");
 		assert.equal(await shell.exited, 0, shell.stderr());
-		for (const part of ["disk0", "vm0", "verified: 2048 blocks, 0 bad", "vm1"])
+		for (const part of [
+			"disk0",
+			"vm0",
+			"verified: 2048 blocks, 0 bad",
+			"vm1",
+			"vm2, target 5, LUN 0",
+			"verified: 512 blocks, 0 bad",
+		])
 			assert(output.includes(part), `${part} in\n${output}`);
 		assert.match(output, /"num_blocks": ?4194304/);
 		assert.deepEqual(readdirSync(dir), ["disk1.img"]);

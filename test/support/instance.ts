@@ -114,6 +114,8 @@ export async function startInstance(
 		rpcSocket,
 		"-S",
 		dir,
+		"--state-dir",
+		join(dir, "state"),
 		...args,
 	);
 	const server = startProcess(command, start, { env });

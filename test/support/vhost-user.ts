@@ -120,7 +120,7 @@ export function makeDevice(runtime: Runtime, maxQueues = 4): TestDevice {
 				max_write_zeroes_segments: 0,
 				serial: Buffer.from("test"),
 			});
-			native.reactorStartRing(reactor, ring, blk, 0n);
+			native.reactorStartBlkRing(reactor, ring, blk, 0n);
 			blks.set(key(session, index), blk);
 			started.add(key(session, index));
 			return {

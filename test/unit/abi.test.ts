@@ -163,8 +163,8 @@ test("a library of another ABI is refused, with the reason", () => {
 			message: reason,
 		});
 	openLibrary(stub(ABI_VERSION, sizes)).close();
-	refuses(stub(ABI_VERSION + 1, sizes), /ABI version 2, need 1/);
-	refuses(stub(ABI_VERSION, sizes.slice(1)), /16 structs, need 17/);
+	refuses(stub(ABI_VERSION + 1, sizes), /ABI version 3, need 2/);
+	refuses(stub(ABI_VERSION, sizes.slice(1)), /23 structs, need 24/);
 	const longer = sizes.map((size, i) => (i === 0 ? size + 8 : size));
 	refuses(stub(ABI_VERSION, longer), /struct vhc_pages has 48 bytes, need 40/);
 	refuses(compileStub("int unrelated;"), /not libvhostctl/);
@@ -203,8 +203,8 @@ test("64-bit values cross unharmed: parameters, structs, out-parameters", () => 
 			int vhc_mem_translate_user(void *mem, uint64_t a, uint64_t b, uint64_t *out) {
 				return (uint64_t)(uintptr_t)mem == a && a == b ? (*out = b, 0) : -22;
 			}
-			int64_t vhc_load_buffer_bytes(uint32_t a, uint32_t b, uint32_t c) {
-				return (int64_t)((uint64_t)a << 32 | b) + c;
+			int64_t vhc_load_buffer_bytes(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+				return (int64_t)((uint64_t)a << 32 | b) + c + d;
 			}`),
 	);
 	for (const value of WIDE) {
@@ -219,7 +219,13 @@ test("64-bit values cross unharmed: parameters, structs, out-parameters", () => 
 		assert.equal(result, 0);
 		assert.equal(out.readBigUInt64LE(), value);
 	}
-	const bytes = echo.call("vhc_load_buffer_bytes", 2 ** 31 - 1, 2 ** 32 - 1, 0);
+	const bytes = echo.call(
+		"vhc_load_buffer_bytes",
+		2 ** 31 - 1,
+		2 ** 32 - 1,
+		0,
+		0,
+	);
 	assert.equal(bytes, 2n ** 63n - 1n);
 	echo.close();
 });

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseBdevSpec, parseBlkSpec } from "../../src/cli/bdev-kinds.ts";
+import { parseBdevSpec } from "../../src/cli/bdev-kinds.ts";
+import {
+	parseBlkSpec,
+	parseScsiSpecs,
+} from "../../src/cli/controller-specs.ts";
 import { cpumask } from "../../src/cli/cpus.ts";
 import { describe, exitCode, UsageError } from "../../src/cli/errors.ts";
 import {
@@ -98,6 +102,16 @@ test("a bdev spec becomes the call that makes it", () => {
 		method: "bdev_null_create",
 		params: { name: "0123", block_size: 512, num_blocks: 2 ** 21 },
 	});
+	assert.deepEqual(parseBdevSpec("null:name=n,size=1M,vendor=A,serial=S 1"), {
+		method: "bdev_null_create",
+		params: {
+			name: "n",
+			block_size: 512,
+			num_blocks: 2048,
+			vendor: "A",
+			serial: "S 1",
+		},
+	});
 	assert.deepEqual(parseBdevSpec("file:name=d,path=/a=b:c,readonly"), {
 		method: "bdev_aio_create",
 		params: { name: "d", filename: "/a=b:c", readonly: true },
@@ -142,6 +156,44 @@ test("a controller spec becomes the call that makes it", () => {
 	});
 	for (const spec of ["vm0", "=disk0", "vm0=", "vm0=d,x=1", "vm0=d,cpumask=x"])
 		assert.throws(() => parseBlkSpec(spec), VhostctlError, spec);
+});
+
+test("scsi specs become the calls that make controllers and add to them", () => {
+	const create = "vhost_create_scsi_controller";
+	const add = "vhost_scsi_controller_add_target";
+	const specs = [
+		"vm0,cpumask=[0,2]",
+		"vm0=disk0",
+		"vm1=disk1,target=3,lun=1,cpumask=0x1",
+		"vm0=disk2,target=255",
+	];
+	assert.deepEqual(parseScsiSpecs(specs), [
+		{ method: create, params: { ctrlr: "vm0", cpumask: "[0,2]" } },
+		{
+			method: add,
+			params: { ctrlr: "vm0", bdev_name: "disk0", scsi_target_num: -1 },
+		},
+		{ method: create, params: { ctrlr: "vm1", cpumask: "0x1" } },
+		{
+			method: add,
+			params: { ctrlr: "vm1", bdev_name: "disk1", scsi_target_num: 3, lun: 1 },
+		},
+		{
+			method: add,
+			params: { ctrlr: "vm0", bdev_name: "disk2", scsi_target_num: 255 },
+		},
+	]);
+	const bad: [string[], RegExp][] = [
+		[["=disk0"], /--scsi is "=disk0": want NAME=BDEV/],
+		[["vm0="], /want NAME=BDEV/],
+		[["vm0=d,target=256"], /--scsi vm0=d,target=256: target is "256": want/],
+		[["vm0=d,lun=-1"], /lun is "-1"/],
+		[["vm0,target=1"], /target goes with a bdev/],
+		[["vm0=d,readonly"], /unknown setting readonly/],
+		[["vm0", "vm0=d,cpumask=1"], /cpumask goes with the first --scsi of vm0/],
+	];
+	for (const [texts, message] of bad)
+		assert.throws(() => parseScsiSpecs(texts), message, texts.join(" "));
 });
 
 test("errors are one line, with the nearest word after a misspelling", async () => {

@@ -12,7 +12,7 @@ import {
 import { startSession } from "../../src/engine/vhost-user/session.ts";
 import { decodeBlkConfig } from "../../src/engine/virtio/blk-config.ts";
 import { VIRTIO_F } from "../../src/engine/virtio/features.ts";
-import { MODE_POLL, native } from "../../src/ffi/native.ts";
+import { LOAD_BLK, MODE_POLL, native } from "../../src/ffi/native.ts";
 import { makeTempDir, removeTempDir, within } from "../support/processes.ts";
 import { countFds, DISK_BLOCKS, makeBench } from "../support/vhost-user.ts";
 
@@ -118,7 +118,7 @@ test("a ring stops and goes on at its index; the device resets", async () => {
 });
 
 test("memory, interrupts, features and rings change while I/O runs", async () => {
-	const bytes = Number(native.loadBufferBytes(512, 8, 2));
+	const bytes = Number(native.loadBufferBytes(LOAD_BLK, 512, 8, 2));
 	const frontend = await connect({ queues: 2, memoryBytes: bytes });
 	const [session] = bench.device.sessions;
 	const page = native.statsAlloc();

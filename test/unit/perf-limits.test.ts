@@ -2,19 +2,19 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { test } from "node:test";
-import { usableSize } from "../../src/engine/perf-limits.ts";
+import { blkShape, usableSize } from "../../src/engine/perf-limits.ts";
 
 const RO = 1n << 5n;
 const BLK_SIZE = 1n << 6n;
 const MQ = 1n << 12n;
 
-/** A device of 1 MiB with blocks of 4 KiB and 4 queues. */
+/** A virtio-blk device of 1 MiB with blocks of 4 KiB and 4 queues. */
 function device(features: bigint) {
 	const config = Buffer.alloc(60);
 	config.writeBigUInt64LE(2048n, 0);
 	config.writeUInt32LE(4096, 20);
 	config.writeUInt16LE(4, 34);
-	return { features, config };
+	return blkShape({ features, config });
 }
 
 const LOAD = {
@@ -49,6 +49,15 @@ test("what the device cannot do is refused, with what it can", () => {
 	refused(MQ, { size: 6000 }, /not a multiple of the request size, 4096/);
 	refused(MQ, { blockSize: 2 ** 21 }, /size 0/);
 	refused(MQ, { size: 127 * 4096, verify: true }, /128 requests in flight/);
+});
+
+test("a request is not larger than the device says that it takes", () => {
+	const disk = { ...device(BLK_SIZE | MQ), maxRequest: 8192 };
+	assert.equal(usableSize("s", disk, { ...LOAD, blockSize: 8192 }), 2 ** 20);
+	assert.throws(
+		() => usableSize("s", disk, { ...LOAD, blockSize: 12288 }),
+		/12288 bytes a request: the device takes at most 8192/,
+	);
 });
 
 test("a read-only device may be read", () => {

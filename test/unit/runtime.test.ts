@@ -4,6 +4,7 @@ import { Buffer } from "node:buffer";
 import { existsSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { setImmediate } from "node:timers";
 import {
 	type Connection,
 	createRuntime,
@@ -11,7 +12,13 @@ import {
 	type Runtime,
 } from "../../src/engine/runtime.ts";
 import { encodeMessage } from "../../src/engine/vhost-user/codec.ts";
-import { native } from "../../src/ffi/native.ts";
+import {
+	MODE_INTERRUPT,
+	native,
+	OP_FLUSH,
+	OP_UNMAP,
+	OP_WRITE_ZEROES,
+} from "../../src/ffi/native.ts";
 import { makeTempDir, removeTempDir, within } from "../support/processes.ts";
 import { countFds } from "../support/vhost-user.ts";
 
@@ -149,4 +156,64 @@ test("closing is safe from within a callback", async () => {
 	receiver.next();
 	await closed.wait;
 	assert.equal(countFds(), before);
+});
+
+test("the end of an I/O comes once, to who submitted it", async () => {
+	const runtime = createRuntime();
+	const { handle: reactor } = native.reactorCreate(runtime.upcalls, {
+		cpu: -1,
+		mode: MODE_INTERRUPT,
+		spin_ns: 0n,
+	});
+	const bdev = native.bdevNullCreate(512, 8n);
+	const ends: string[] = [];
+	const submit = (name: string, op: number, length: number) =>
+		new Promise<void>((resolve) => {
+			const id = runtime.registerIo((errno) => {
+				ends.push(`${name} ${errno}`);
+				resolve();
+			});
+			const io = { bdev, op, id, offset: 0n, len: BigInt(length) };
+			native.ioSubmit(reactor, io);
+		});
+	await submit("flush", OP_FLUSH, 0);
+	await Promise.all([
+		submit("zeroes", OP_WRITE_ZEROES, 4096),
+		submit("unmap", OP_UNMAP, 512),
+	]);
+	assert.deepEqual(ends.sort(), ["flush 0", "unmap 0", "zeroes 0"]);
+	const id = runtime.registerIo(() => assert.fail("it was never submitted"));
+	const beyond = { bdev, op: OP_UNMAP, id, offset: 4096n, len: 512n };
+	assert.throws(() => native.ioSubmit(reactor, beyond), { code: "ERANGE" });
+	runtime.unregisterIo(id);
+	native.reactorRelease(reactor);
+	native.bdevRelease(bdev);
+	await runtime.close();
+});
+
+test("a flood of messages lets the rest of the program have its turns", async () => {
+	const runtime = createRuntime();
+	const [ours, theirs] = native.socketPair();
+	const receiver = runtime.adopt(ours);
+	const sender = runtime.adopt(theirs);
+	let received = 0;
+	let turns = 0;
+	const COUNT = 200;
+	const all = later<void>();
+	receiver.onMessage(() => {
+		if (++received === COUNT) all.give();
+		else receiver.next();
+	});
+	const tick = () => {
+		turns++;
+		if (received < COUNT) setImmediate(tick);
+	};
+	for (let i = 0; i < COUNT; i++) sender.send(encodeMessage(1, 0));
+	receiver.next();
+	setImmediate(tick);
+	await all.wait;
+	assert(turns > 1);
+	native.fdClose(ours);
+	native.fdClose(theirs);
+	await runtime.close();
 });

@@ -28,6 +28,9 @@ test("the methods that were promised are there", () => {
 		bdev_uring_delete bdev_uring_rescan bdev_get_bdevs bdev_get_iostat
 		bdev_reset_iostat bdev_enable_histogram bdev_get_histogram
 		vhost_create_blk_controller vhost_get_controllers vhost_delete_controller
+		vhost_create_scsi_controller vhost_start_scsi_controller
+		vhost_scsi_controller_add_target vhost_scsi_controller_remove_target
+		scsi_get_devices
 		framework_get_reactors thread_get_stats spdk_kill_instance`;
 	for (const name of promised.split(/\s+/)) assert(isMethod(name), name);
 });
@@ -97,4 +100,21 @@ test("numbers keep to their ranges", () => {
 	assert.throws(create({ name: "a\nb" }), /name/);
 	assert.throws(create({ md_size: 8 }), /metadata is not supported/);
 	create({ md_size: 0, dif_type: 0, md_interleave: false })();
+	create({ vendor: "12345678", product: "", serial: "S 1/~" })();
+	assert.throws(
+		create({ vendor: "123456789" }),
+		/'vendor' must have at most 8/,
+	);
+	assert.throws(create({ serial: "\t" }), /'serial' must be printable ASCII/);
+	const add = (num: number, lun?: number) => () =>
+		checkParams("vhost_scsi_controller_add_target", {
+			ctrlr: "c",
+			bdev_name: "b",
+			scsi_target_num: num,
+			...(lun === undefined ? {} : { lun }),
+		});
+	for (const num of [-(2 ** 31), -1, 0, 255]) add(num, 255)();
+	assert.throws(add(256), /scsi_target_num/);
+	assert.throws(add(0, 256), /'lun'/);
+	assert.throws(add(0, -1), /'lun'/);
 });

@@ -24,6 +24,8 @@ export interface Backend {
 		readonly unmap: boolean;
 		readonly writeZeroes: boolean;
 	};
+	/** Path of the file or device behind it, with links resolved; undefined: memory. */
+	readonly path?: string;
 	/** What bdev_get_bdevs shows as driver_specific. */
 	driverSpecific(): Record<string, unknown>;
 	/** Throws E_UNSUPPORTED, E_INVALID, E_NO_MEMORY. */

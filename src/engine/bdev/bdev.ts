@@ -24,21 +24,30 @@ export interface BdevUser {
 	changed(): Promise<void>;
 }
 
+/** What SCSI guests see of a bdev: ASCII, up to 8, 16 and 32 bytes. */
+export interface Inquiry {
+	readonly vendor: string;
+	readonly product: string;
+	readonly serial: string;
+}
+
 /** A block device: a backend with a name, those who use it and what they did. */
 export class Bdev {
 	readonly name: string;
 	readonly uuid: string;
 	readonly backend: Backend;
+	readonly identity: Inquiry;
 	readonly #claims: Claims;
 	readonly #users = new Set<BdevUser>();
 	readonly #pages = new Map<number, StatsPage>();
 	readonly #lock: Lock = createLock();
 	#removing = false;
 
-	constructor(name: string, uuid: string, backend: Backend) {
+	constructor(name: string, uuid: string, backend: Backend, identity: Inquiry) {
 		this.name = name;
 		this.uuid = uuid;
 		this.backend = backend;
+		this.identity = identity;
 		this.#claims = createClaims(name);
 	}
 

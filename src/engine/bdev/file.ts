@@ -5,6 +5,7 @@ import {
 	fstatSync,
 	openSync,
 	readFileSync,
+	realpathSync,
 	type Stats,
 	statfsSync,
 	statSync,
@@ -101,6 +102,7 @@ function openDirect(
 }
 
 interface Opened {
+	path: string;
 	stat: Stats;
 	blockSize: number;
 	numBlocks: number;
@@ -154,7 +156,8 @@ function open(options: FileOptions): Opened {
 		const blockSize = options.blockSize || logicalBlockSize(stat);
 		checkBlockSize(blockSize);
 		const numBlocks = blocksOf(filename, stat, blockSize);
-		return makeNative(options, fd, { stat, blockSize, numBlocks });
+		const path = realpathSync(filename);
+		return makeNative(options, fd, { path, stat, blockSize, numBlocks });
 	} finally {
 		closeSync(fd); // the library has its own
 	}
@@ -181,6 +184,7 @@ export function createFileBackend(options: FileOptions, log: Logger): Backend {
 	const backend = {
 		kind: driver,
 		productName: driver === "aio" ? "AIO disk" : "URING bdev",
+		path: opened.path,
 		handle,
 		blockSize,
 		physicalBlockSize: blockSize,

@@ -5,16 +5,16 @@ import type { Logger } from "../log.ts";
 import type { Backend, BackendKind } from "./backend.ts";
 import { Bdev, notFound } from "./bdev.ts";
 import { createFileBackend, type FileOptions } from "./file.ts";
+import {
+	checkInquiry,
+	defaultUuid,
+	type Identity,
+	inquiryOf,
+} from "./identity.ts";
 import { createMallocBackend, type MallocOptions } from "./malloc.ts";
 import { createNullBackend, type NullOptions } from "./null.ts";
 
-/** How a bdev is to be known. */
-export interface Identity {
-	/** Unique among names and UUIDs. */
-	name: string;
-	/** Default: a random one. */
-	uuid?: string | undefined;
-}
+export type { Identity } from "./identity.ts";
 
 /** The bdevs of an engine, by name and by UUID. */
 export interface BdevRegistry {
@@ -76,16 +76,33 @@ export function createRegistry(log: Logger): BdevRegistry {
 		if (!find(name)) return;
 		throw new VhostctlError("E_EXISTS", `there is a bdev ${name} already`);
 	};
+	/** The default is another's only if that one was given it: then there is no default. */
+	const chooseUuid = (
+		name: string,
+		asked: string | undefined,
+		backend: Backend,
+	): string => {
+		if (asked !== undefined) return asked.toLowerCase();
+		const uuid = defaultUuid(name, backend);
+		return find(uuid) ? randomUUID() : uuid;
+	};
 	const add = (
 		identity: Partial<Identity>,
 		prefix: string,
 		makeBackend: () => Backend,
 	): Bdev => {
 		const name = identity.name ?? freeName(prefix);
-		const uuid = (identity.uuid ?? randomUUID()).toLowerCase();
 		checkFree(name);
-		checkFree(uuid);
-		const bdev = new Bdev(name, uuid, makeBackend());
+		if (identity.uuid !== undefined) checkFree(identity.uuid.toLowerCase());
+		checkInquiry(identity);
+		const backend = makeBackend();
+		const uuid = chooseUuid(name, identity.uuid, backend);
+		const bdev = new Bdev(
+			name,
+			uuid,
+			backend,
+			inquiryOf(name, identity, backend),
+		);
 		bdevs.set(name, bdev);
 		log.info(
 			`bdev ${name}: ${bdev.backend.productName}, ${bdev.backend.numBlocks} blocks of ${bdev.backend.blockSize} bytes`,

@@ -3,6 +3,7 @@ import { bdevHandlers } from "./methods/bdev.ts";
 import type { Context, Handlers } from "./methods/context.ts";
 import { frameworkHandlers } from "./methods/framework.ts";
 import { ownHandlers } from "./methods/own.ts";
+import { scsiHandlers } from "./methods/scsi.ts";
 import { vhostHandlers } from "./methods/vhost.ts";
 import { checkParams, type MethodName, type Result } from "./schema.ts";
 
@@ -11,6 +12,7 @@ export const HANDLERS: Handlers<MethodName> = {
 	...frameworkHandlers,
 	...bdevHandlers,
 	...vhostHandlers,
+	...scsiHandlers,
 	...ownHandlers,
 };
 

@@ -4,6 +4,7 @@ import { VhostctlError } from "../errors.ts";
 import { bdevMethods } from "./schema/bdev.ts";
 import { frameworkMethods } from "./schema/framework.ts";
 import { ownMethods } from "./schema/own.ts";
+import { scsiMethods } from "./schema/scsi.ts";
 import type { Method } from "./schema/types.ts";
 import { vhostMethods } from "./schema/vhost.ts";
 
@@ -15,6 +16,7 @@ export const METHODS = {
 	...frameworkMethods,
 	...bdevMethods,
 	...vhostMethods,
+	...scsiMethods,
 	...ownMethods,
 } as const satisfies Record<string, Method>;
 

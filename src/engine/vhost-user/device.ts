@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import type { Buffer } from "node:buffer";
+import type { RequestHandlers } from "../runtime.ts";
 
 /** What a session asks of the device behind its socket: a controller. */
 export interface VhostDevice {
@@ -12,13 +13,20 @@ export interface VhostDevice {
 	readonly maxQueues: number;
 
 	/** Throws E_INVALID unless offset + length <= 256. */
-	readConfig(offset: number, length: number): Buffer;
+	readConfig(offset: number, length: number, session: Session): Buffer;
 	/** Throws E_INVALID for anything but a writable field. */
-	writeConfig(offset: number, data: Buffer): void;
+	writeConfig(offset: number, data: Buffer, session: Session): void;
 
 	/** A connection came; its last word is detach, after all its rings stopped. */
 	attach(session: Session): void;
 	detach(session: Session): void;
+	/** Nobody waits for the requests of its rings any more: the front end is gone, or resets the device. */
+	abandoned?(session: Session): void;
+	/** The driver reset the device; its rings have stopped. */
+	reset?(session: Session): void;
+
+	/** Who is to answer the requests of a ring that is about to start, if it is not C alone. */
+	requestHandlers?(session: Session, index: number): Partial<RequestHandlers>;
 
 	/**
 	 * Puts a ring (a handle, which stays the session's) on a reactor. Not called

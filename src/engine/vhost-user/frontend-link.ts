@@ -16,6 +16,8 @@ import type { Requester } from "./requester.ts";
 /** A connection to a back end and what was agreed on with it. */
 export interface Link {
 	readonly requester: Requester;
+	/** Virtio features that the device offers. */
+	readonly offered: bigint;
 	/** Virtio features to acknowledge, bit 30 included. */
 	readonly features: bigint;
 	readonly protocolFeatures: bigint;
@@ -57,10 +59,12 @@ export async function negotiate(
 	requester: Requester,
 	wanted: bigint,
 ): Promise<Link> {
-	const plain: Link = { requester, features: 0n, protocolFeatures: 0n };
+	const nothing = { features: 0n, protocolFeatures: 0n };
+	const plain: Link = { requester, offered: 0n, ...nothing };
 	const offered = decodeU64(await call(plain, "GET_FEATURES"));
 	const link = {
 		requester,
+		offered,
 		features: offered & (wanted | F_PROTOCOL_FEATURES),
 		protocolFeatures: 0n,
 	};

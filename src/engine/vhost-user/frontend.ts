@@ -53,16 +53,23 @@ export interface FrontendOptions {
 	mode: "poll" | "interrupt";
 	/** Bytes; default 2 MiB. Smaller pages are taken if there are none. */
 	pageSize?: bigint;
+	/**
+	 * Bytes of configuration space to read at the start; default CONFIG_BASE_SIZE.
+	 * With 0 the device need not show any.
+	 */
+	configSize?: number;
 }
 
-/** A driver's grip on a vhost-user-blk device. Methods throw VhostctlError. */
+/** A driver's grip on a vhost-user device. Methods throw VhostctlError. */
 export interface Frontend {
+	/** Virtio features that the device offers. */
+	readonly offered: bigint;
 	/** Virtio features negotiated, bit 30 included. */
 	readonly features: bigint;
 	readonly protocolFeatures: bigint;
 	/** Rings that the device has to give; 1 if it does not say. */
 	readonly maxQueues: number;
-	/** Configuration space as read at the start, CONFIG_BASE_SIZE bytes. */
+	/** Configuration space as read at the start, configSize bytes. */
 	readonly config: Buffer;
 	readonly memory: SharedMemory;
 	/** What to add to an address of this process to get a guest address. */
@@ -187,7 +194,7 @@ async function release(requester: Requester, held: Holdings): Promise<void> {
 }
 
 /**
- * Connects to the vhost-user-blk socket at path, negotiates, shares memory and
+ * Connects to the vhost-user socket at path, negotiates, shares memory and
  * starts the rings. Throws VhostctlError: E_CONNECT, E_NOT_FOUND, E_INVALID
  * (more queues than the device has), E_UNSUPPORTED, E_PROTOCOL, E_NO_MEMORY.
  */
@@ -206,7 +213,9 @@ export async function connectFrontend(
 				"E_INVALID",
 				`${options.queues} queues asked for, the device has ${maxQueues}`,
 			);
-		const config = await readConfig(link, 0, CONFIG_BASE_SIZE);
+		const size = options.configSize ?? CONFIG_BASE_SIZE;
+		const config =
+			size === 0 ? Buffer.alloc(0) : await readConfig(link, 0, size);
 		held.changes = await shareChannel(runtime, link);
 		const pages = allocate(options);
 		held.pages = pages;
@@ -255,6 +264,7 @@ function makeFrontend(
 	};
 	return {
 		...device,
+		offered: link.offered,
 		features: link.features,
 		protocolFeatures: link.protocolFeatures,
 		memory: memoryBehindRings(pages, queues, queueSize),

@@ -123,7 +123,9 @@ function mapMemory(regions: readonly MemoryRegion[], fds: ReceivedFds): bigint {
 
 /** Virtio reset: all of the device's state; the memory table stays. */
 async function reset(state: SessionState): Promise<void> {
+	state.device.abandoned?.(state.session);
 	await everyVring(state, resetVring);
+	state.device.reset?.(state.session);
 	state.features = 0n;
 	state.status = 0n;
 }
@@ -251,7 +253,11 @@ export const HANDLERS: Handlers = {
 
 	GET_CONFIG({ device, session }, { offset, size, flags }) {
 		try {
-			return encodeConfig(offset, device.readConfig(offset, size), flags);
+			return encodeConfig(
+				offset,
+				device.readConfig(offset, size, session),
+				flags,
+			);
 		} catch (error) {
 			const text = `GET_CONFIG: ${messageOf(error)}`;
 			device.log("warn", `connection ${session.id}: ${text}`);
@@ -259,10 +265,10 @@ export const HANDLERS: Handlers = {
 		}
 	},
 
-	SET_CONFIG({ device }, { offset, size, data }) {
+	SET_CONFIG({ device, session }, { offset, size, data }) {
 		if (size > data.length || offset + size > MAX_CONFIG)
 			throw refuse(`configuration bytes ${offset}..${offset + size}`);
-		device.writeConfig(offset, data.subarray(0, size));
+		device.writeConfig(offset, data.subarray(0, size), session);
 		return undefined;
 	},
 

@@ -87,6 +87,7 @@ export function startSession(
 		void serially(() => answer(state, connection, delivery, reasons));
 	});
 	connection.onClose(() => {
+		device.abandoned?.(session);
 		void serially(() => tearDown(state)).finally(ended);
 	});
 	device.attach(session);

@@ -117,6 +117,7 @@ async function start(vring: Vring, host: VringHost): Promise<Run> {
 		onStopped = resolve;
 	});
 	const eventId = runtime.registerRing({
+		...device.requestHandlers?.(session, vring.index),
 		onStopped,
 		onBroken: (errno) => markBroken(vring, host, errno),
 	});

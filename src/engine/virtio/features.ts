@@ -22,6 +22,13 @@ export const VIRTIO_BLK_F = {
 	WRITE_ZEROES: 1n << 14n,
 } as const;
 
+/** Feature bits of a SCSI host device (virtio 5.6.3). */
+export const VIRTIO_SCSI_F = {
+	INOUT: 1n << 0n,
+	HOTPLUG: 1n << 1n,
+	CHANGE: 1n << 2n,
+} as const;
+
 /** The names of the known bits in a feature set, for display. */
 export function featureNames(features: bigint): string[] {
 	return Object.entries({ ...VIRTIO_BLK_F, ...VIRTIO_F })

@@ -97,6 +97,17 @@ async function rescan(
 	return true;
 }
 
+/** What a bdev tells of itself, of a create method's parameters. */
+function identity(p: {
+	uuid?: string | undefined;
+	vendor?: string | undefined;
+	product?: string | undefined;
+	serial?: string | undefined;
+}) {
+	const { uuid, vendor, product, serial } = p;
+	return { uuid, vendor, product, serial };
+}
+
 async function created(bdev: Promise<Bdev>): Promise<string> {
 	return (await bdev).name;
 }
@@ -110,7 +121,7 @@ export const bdevHandlers: Handlers<keyof typeof bdevMethods> = {
 		return created(
 			engine.bdevs.createMalloc({
 				...(p.name === undefined ? {} : { name: p.name }),
-				uuid: p.uuid,
+				...identity(p),
 				blockSize: p.block_size,
 				numBlocks: p.num_blocks,
 				physicalBlockSize: p.physical_block_size,
@@ -123,7 +134,7 @@ export const bdevHandlers: Handlers<keyof typeof bdevMethods> = {
 		created(
 			engine.bdevs.createNull({
 				name: p.name,
-				uuid: p.uuid,
+				...identity(p),
 				blockSize: p.block_size,
 				numBlocks: p.num_blocks,
 				physicalBlockSize: p.physical_block_size,
@@ -135,7 +146,7 @@ export const bdevHandlers: Handlers<keyof typeof bdevMethods> = {
 				driver: "aio",
 				name: p.name,
 				filename: p.filename,
-				uuid: p.uuid,
+				...identity(p),
 				blockSize: p.block_size,
 				readonly: p.readonly,
 				fallocate: p.fallocate,
@@ -147,7 +158,7 @@ export const bdevHandlers: Handlers<keyof typeof bdevMethods> = {
 				driver: "uring",
 				name: p.name,
 				filename: p.filename,
-				uuid: p.uuid,
+				...identity(p),
 				blockSize: p.block_size,
 			}),
 		),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import type { Engine } from "../../engine.ts";
+import { type Engine, parseCpumask } from "../../engine.ts";
 import type { Checked, MethodName, Result } from "../schema.ts";
 
 /** What methods work on. */
@@ -16,3 +16,8 @@ export type Handler<M extends MethodName> = (
 
 /** A handler for each of some methods. */
 export type Handlers<M extends MethodName> = { readonly [N in M]: Handler<N> };
+
+/** The processors of a `cpumask`; undefined, for all, if there is none. Throws E_INVALID. */
+export function parseCpus(cpumask: string | undefined): number[] | undefined {
+	return cpumask === undefined ? undefined : parseCpumask(cpumask);
+}

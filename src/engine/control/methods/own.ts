@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import {
 	type Bdev,
-	type BlkController,
+	type Controller,
 	type Engine,
 	hugepagePools,
 	type Op,
@@ -53,7 +53,7 @@ function describeRing(info: RingInfo, { ops, ...counters }: Stats) {
 	};
 }
 
-function describeSession(controller: BlkController, session: Session) {
+function describeSession(controller: Controller, session: Session) {
 	return {
 		id: session.id,
 		rings: session.rings.map((info) =>
@@ -65,10 +65,23 @@ function describeSession(controller: BlkController, session: Session) {
 	};
 }
 
-function describeController(controller: BlkController) {
+function describeLuns(controller: Controller) {
+	if (controller.kind === "blk") return [];
+	return controller
+		.targets()
+		.flatMap(({ number, luns }) =>
+			luns.map(({ lun, bdev }) => ({ target: number, lun, bdev: bdev.name })),
+		);
+}
+
+function describeController(controller: Controller) {
+	const bdev = controller.kind === "blk" ? controller.bdev : undefined;
 	return {
 		ctrlr: controller.name,
-		bdev: controller.bdev?.name ?? null,
+		kind: controller.kind,
+		started: controller.started,
+		bdev: bdev?.name ?? null,
+		luns: describeLuns(controller),
 		sessions: controller.sessions.map((s) => describeSession(controller, s)),
 	};
 }
@@ -82,7 +95,7 @@ function describeReactor(reactor: Reactor) {
 function select(
 	engine: Engine,
 	name: string | undefined,
-): { bdevs: Bdev[]; controllers: BlkController[] } {
+): { bdevs: Bdev[]; controllers: Controller[] } {
 	const fits = (own: string | undefined) => name === undefined || own === name;
 	const bdevs = engine.bdevs.list().filter((b) => fits(b.name) || fits(b.uuid));
 	const controllers = engine.controllers().filter((c) => fits(c.name));

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 import {
-	type BlkController,
+	type Controller,
 	type Engine,
 	formatCpumask,
-	parseCpumask,
 	type Session,
+	VhostctlError,
 } from "../../engine.ts";
 import type { vhostMethods } from "../schema/vhost.ts";
-import type { Handlers } from "./context.ts";
+import { type Handlers, parseCpus } from "./context.ts";
+import { describeTargets } from "./scsi.ts";
 
-function describeSession(controller: BlkController, session: Session) {
+function describeSession(controller: Controller, session: Session) {
 	const inflight = session.rings.map(
 		({ index }) => controller.ringStats(session, index)?.read().inflight ?? 0,
 	);
@@ -23,7 +24,19 @@ function describeSession(controller: BlkController, session: Session) {
 	};
 }
 
-function describe(engine: Engine, controller: BlkController) {
+function describeBackend(engine: Engine, controller: Controller) {
+	if (controller.kind === "scsi")
+		return { scsi: describeTargets(engine, controller) };
+	return {
+		block: {
+			readonly: controller.readonly,
+			bdev: controller.bdev?.name ?? null,
+			transport: "vhost_user_blk",
+		},
+	};
+}
+
+function describe(engine: Engine, controller: Controller) {
 	return {
 		ctrlr: controller.name,
 		cpumask: `0x${formatCpumask(controller.cpus)}`,
@@ -31,13 +44,7 @@ function describe(engine: Engine, controller: BlkController) {
 		iops_threshold: 60000,
 		socket: engine.socketPath(controller.name),
 		sessions: controller.sessions.map((s) => describeSession(controller, s)),
-		backend_specific: {
-			block: {
-				readonly: controller.readonly,
-				bdev: controller.bdev?.name ?? null,
-				transport: "vhost_user_blk",
-			},
-		},
+		backend_specific: describeBackend(engine, controller),
 	};
 }
 
@@ -47,14 +54,17 @@ export const vhostHandlers: Handlers<keyof typeof vhostMethods> = {
 			name: params.ctrlr,
 			bdev: params.dev_name,
 			readonly: params.readonly,
-			cpus:
-				params.cpumask === undefined ? undefined : parseCpumask(params.cpumask),
+			cpus: parseCpus(params.cpumask),
 		});
 		return true;
 	},
 	vhost_get_controllers: ({ engine }, { name }) =>
 		engine.controllers(name).map((controller) => describe(engine, controller)),
 	async vhost_delete_controller({ engine }, { ctrlr }): Promise<true> {
+		const [found] = engine.controllers(ctrlr);
+		// As SPDK has it: what still has disks is not deleted by a slip.
+		if (found?.kind === "scsi" && found.targets().length > 0)
+			throw new VhostctlError("E_BUSY", `controller ${ctrlr} has targets`);
 		await engine.deleteController(ctrlr);
 		return true;
 	},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import {
 	array,
+	ascii,
 	bdevName,
 	boolean,
 	done,
@@ -24,7 +25,25 @@ import {
 } from "./types.ts";
 
 const named = object({ name: required(name, "Name or UUID of the bdev") });
-const identity = optional(uuid, "UUID. Default: a random one");
+/** What a bdev tells of itself, the same after every restart. */
+const identity = {
+	uuid: optional(
+		uuid,
+		"UUID. Default: one made of the kind, the name and the file, the same after every restart",
+	),
+	vendor: optional(
+		ascii(8),
+		"Vendor that SCSI guests see. Not in SPDK. Default: VHOSTCTL",
+	),
+	product: optional(
+		ascii(16),
+		"Product that SCSI guests see. Not in SPDK. Default: the kind's name",
+	),
+	serial: optional(
+		ascii(32),
+		"Serial number that SCSI guests see. Not in SPDK. Default: the name",
+	),
+};
 const blockSize = required(
 	uint32,
 	"Bytes a block: a power of two from 512 to 65536",
@@ -70,7 +89,7 @@ const mallocMethods = methods({
 			name: optional(name, "Name. Default: Malloc0, Malloc1, ..."),
 			block_size: blockSize,
 			num_blocks: required(uint64, "Number of blocks"),
-			uuid: identity,
+			...identity,
 			page_size: optional(
 				oneOf(...PAGE_SIZES),
 				"Pages to take the memory from. Hugepages that are not there fall back to thp, transparent hugepages, and those to plain pages; bdev_get_bdevs tells what it got. Not in SPDK. Default: thp",
@@ -115,7 +134,7 @@ const nullMethods = methods({
 			name: required(name, "Name"),
 			block_size: blockSize,
 			num_blocks: required(uint64, "Number of blocks"),
-			uuid: identity,
+			...identity,
 			physical_block_size: optional(
 				uint32,
 				"Physical bytes a block. Default: block_size",
@@ -154,7 +173,7 @@ const fileParams = {
 		uint32,
 		"Bytes a block: a power of two from 512 to 65536. Default: the device's own, 512 for a file",
 	),
-	uuid: identity,
+	...identity,
 };
 
 const fileMethods = methods({

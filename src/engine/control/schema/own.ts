@@ -81,7 +81,14 @@ export const ownMethods = methods({
 			controllers: array(
 				object({
 					ctrlr: string,
+					/** blk or scsi. */
+					kind: string,
+					/** False: made with delay, and not started yet. */
+					started: boolean,
+					/** What a blk controller serves; null once it is gone. */
 					bdev: nullable(string),
+					/** What a scsi controller serves. */
+					luns: array(object({ target: number, lun: number, bdev: string })),
 					sessions: array(object({ id: number, rings: array(ring) })),
 				}),
 			),

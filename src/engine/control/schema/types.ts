@@ -22,7 +22,8 @@ export function methods<const T extends Record<string, Method>>(table: T): T {
 	return table;
 }
 
-function integer(min: number, max: number) {
+/** A whole number, both ends included. */
+export function integer(min: number, max: number) {
 	const range = `must be an integer from ${min} to ${max}`;
 	return v.pipe(
 		v.number(range),
@@ -55,6 +56,15 @@ export const uuid = v.pipe(
 		"must be a UUID, as in 01234567-89ab-cdef-0123-456789abcdef",
 	),
 );
+
+/** Text that goes into SCSI fields of so many bytes (SPC-4 4.3.1). */
+export function ascii(maxBytes: number) {
+	return v.pipe(
+		string,
+		v.regex(/^[ -~]*$/, "must be printable ASCII"),
+		v.maxLength(maxBytes, `must have at most ${maxBytes} characters`),
+	);
+}
 
 /** One of a few words. */
 export function oneOf<const T extends readonly [string, ...string[]]>(

@@ -13,6 +13,7 @@ import {
 	optional,
 	required,
 	string,
+	union,
 } from "./types.ts";
 
 const controller = object({
@@ -31,13 +32,25 @@ const controller = object({
 			inflight_task_cnt: number,
 		}),
 	),
-	backend_specific: object({
-		block: object({
-			readonly: boolean,
-			bdev: nullable(string),
-			transport: string,
+	backend_specific: union([
+		object({
+			block: object({
+				readonly: boolean,
+				bdev: nullable(string),
+				transport: string,
+			}),
 		}),
-	}),
+		object({
+			scsi: array(
+				object({
+					scsi_dev_num: number,
+					id: number,
+					target_name: string,
+					luns: array(object({ id: number, bdev_name: string })),
+				}),
+			),
+		}),
+	]),
 });
 
 export const vhostMethods = methods({
@@ -72,7 +85,7 @@ export const vhostMethods = methods({
 	},
 	vhost_delete_controller: {
 		description:
-			"Deletes a controller and its socket. One with a front end connected is busy: the call waits a second for that to end, then fails.",
+			"Deletes a controller and its socket. One with a front end connected is busy: the call waits a second for that to end, then fails. A vhost-user-scsi controller with targets is busy too: remove them first.",
 		params: object({ ctrlr: required(name, "Name of the controller") }),
 		result: done,
 		example: { ctrlr: "vhost.0" },

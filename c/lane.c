@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#include "lane.h"
+
+#include "queue.h"
+
+void lane_set_channel(struct lane *lane, struct bdev_channel *channel)
+{
+	bool scsi = lane->queue->kind == QUEUE_SCSI;
+
+	lane->channel = channel;
+	lane->sync = channel->bdev->ops->poll == NULL;
+	if (lane->sync)
+		lane->end = scsi ? LANE_SCSI_NOW : LANE_BLK_NOW;
+	else
+		lane->end = scsi ? LANE_SCSI_LATER : LANE_BLK_LATER;
+}
+
+/* Remembers that the channel may have requests in flight now: the reactor asks for that. */
+static void touch(struct lane *lane)
+{
+	struct queue *queue = lane->queue;
+
+	if (lane->touched)
+		return;
+	lane->touched = true;
+	lane->next_touched = queue->touched;
+	queue->touched = lane;
+}
+
+void lane_submit(struct lane *lane, struct io *const *ios, uint32_t n)
+{
+	if (!lane->sync) {
+		lane->inflight += n;
+		touch(lane);
+	}
+	lane->channel->bdev->ops->submit(lane->channel, ios, n);
+}
+
+static inline void count_op(struct lane *lane, struct vhc_stats *ring_stats, uint32_t op,
+			    uint64_t ns)
+{
+	uint64_t n = lane->counts[op];
+	uint64_t bytes = lane->bytes[op];
+	uint64_t errors = lane->errors[op];
+
+	if (n == 0)
+		return;
+	stats_count(ring_stats, op, n, bytes, errors, ns);
+	if (lane->stats)
+		stats_count(lane->stats, op, n, bytes, errors, ns);
+	lane->counts[op] = lane->bytes[op] = lane->errors[op] = 0;
+}
+
+void lane_count_batch(struct lane *lane, struct vhc_stats *ring_stats, uint64_t ns)
+{
+	count_op(lane, ring_stats, VHC_OP_READ, ns);
+	count_op(lane, ring_stats, VHC_OP_WRITE, ns);
+	if (__builtin_expect(!lane->uncommon, 1))
+		return;
+	lane->uncommon = false;
+	count_op(lane, ring_stats, VHC_OP_FLUSH, ns);
+	count_op(lane, ring_stats, VHC_OP_UNMAP, ns);
+	count_op(lane, ring_stats, VHC_OP_WRITE_ZEROES, ns);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* The beginning and the end of every kind of queue's batch. */
+#ifndef VHC_QUEUE_BATCH_H
+#define VHC_QUEUE_BATCH_H
+
+#include "queue.h"
+#include "tick.h"
+
+/*
+ * How many of the waiting requests to take: half of many, so that the driver has
+ * the first half back, and works on it, while the device works on the second.
+ */
+static inline uint32_t batch_size(const struct queue *queue, uint32_t waiting)
+{
+	uint32_t n = waiting;
+
+	if (n >= QUEUE_BATCH)
+		n = QUEUE_BATCH;
+	else if (n > QUEUE_BATCH_MIN)
+		n = n / 2 > QUEUE_BATCH_MIN ? n / 2 : QUEUE_BATCH_MIN;
+	/* Each may turn out to be large. */
+	return n < queue->free_large ? n : queue->free_large;
+}
+
+/* Takes a batch. Returns how many, with their heads; 0: there is none to end either. */
+static inline uint32_t batch_begin(struct queue *queue, struct ring_head heads[QUEUE_BATCH])
+{
+	struct vhc_ring *ring = queue->ring;
+	int waiting = ring_available(ring);
+	uint32_t n;
+
+	if (waiting <= 0)
+		return 0;
+	n = ring_take(ring, heads, batch_size(queue, (uint32_t)waiting));
+	if (n == 0)
+		return 0;
+	queue->batch_start = tick_now();
+	ring_peek(ring, heads, n);
+	return n;
+}
+
+/* Publishes a batch and counts it; its requests are the caller's to count. Returns its time. */
+static inline uint64_t batch_end(struct queue *queue)
+{
+	struct vhc_stats *stats = queue->stats;
+	uint64_t ns = tick_to_ns(tick_now() - queue->batch_start);
+
+	queue_publish(queue);
+	stats_add(&stats->busy_ns, ns);
+	stats_add(&stats->batches, 1);
+	stats_add(queue->kicked ? &stats->kicks : &stats->kicks_suppressed, 1);
+	queue->kicked = false;
+	if (__builtin_expect(mem_faulted(queue->ring->mem), 0))
+		queue->ring->broken = -EFAULT;
+	return ns;
+}
+
+#endif
