@@ -11,22 +11,27 @@ import {
 	resizeDisk,
 	sumOfZeroes,
 } from "./observe.ts";
-import { DISKS, type Disks, MIB, type Scene, type SceneDisk } from "./scene.ts";
+import {
+	BACKINGS,
+	type Disks,
+	MIB,
+	type Scene,
+	type SceneDisk,
+} from "./scene.ts";
 
-type Check = (scene: Scene) => Promise<void>;
+/** A check of all disks. */
+export type Check = (scene: Scene) => Promise<void>;
 
-const SEEN_MS = 10_000; // for the guest to notice a change
+export const SEEN_MS = 10_000; // for the guest to notice a change
 const LOAD_SECONDS = 60; // longer than any load is left running
 
-const each = (role: keyof Disks): SceneDisk[] => [
-	DISKS.malloc[role],
-	DISKS.file[role],
-];
+export const each = ({ disks }: Scene, role: keyof Disks): SceneDisk[] =>
+	BACKINGS.map((backing) => disks[backing][role]);
 const devices = (disks: SceneDisk[]) =>
 	disks.map(({ device }) => device).join(" ");
 
 /** Starts fio on disks and waits until their requests arrive. Gives a way to end it. */
-async function underLoad(
+export async function underLoad(
 	scene: Scene,
 	disks: SceneDisk[],
 ): Promise<{ ended: Promise<unknown>; end(): Promise<void> }> {
@@ -47,7 +52,7 @@ async function underLoad(
 	return { ended, end };
 }
 
-async function assertWorking(
+export async function assertWorking(
 	{ guest, instance }: Scene,
 	disks: SceneDisk[],
 ): Promise<void> {
@@ -72,7 +77,7 @@ async function resizeAll(
 }
 
 const resize: Check = async (scene) => {
-	const disks = each("resized");
+	const disks = each(scene, "resized");
 	await onEach(disks, async (disk) => {
 		const { guest } = scene;
 		const { device } = disk;
@@ -95,9 +100,10 @@ const resize: Check = async (scene) => {
 };
 
 /** The driver resets the device and starts it again. */
-const rebind: Check = async ({ guest }) => {
+const rebind: Check = async (scene) => {
+	const { guest } = scene;
 	// One disk after the other: a free name goes to whichever is bound first.
-	for (const { device } of each("small")) {
+	for (const { device } of each(scene, "small")) {
 		const sum = await guest.run(`write_random ${device} 0 ${MIB}`);
 		for (let i = 0; i < 3; i++)
 			assert.equal(
@@ -110,7 +116,7 @@ const rebind: Check = async ({ guest }) => {
 };
 
 const rebindUnderLoad: Check = async (scene) => {
-	const disks = each("large");
+	const disks = each(scene, "large");
 	const load = await underLoad(scene, disks);
 	const unbound: string[] = [];
 	for (const { device } of disks)
@@ -123,22 +129,24 @@ const rebindUnderLoad: Check = async (scene) => {
 /** The machine starts again in the middle of everything. */
 const resetUnderLoad: Check = async (scene) => {
 	const { guest } = scene;
-	const kept = each("small")
-		.map(({ device }) => `disk_sum ${device} ${8 * MIB} ${MIB}`)
-		.join(";");
-	for (const { device } of each("small"))
+	const kept = () =>
+		each(scene, "small")
+			.map(({ device }) => `disk_sum ${device} ${8 * MIB} ${MIB}`)
+			.join(";");
+	for (const { device } of each(scene, "small"))
 		await guest.run(`write_random ${device} ${8 * MIB} ${MIB}`);
-	const sums = await guest.run(kept);
-	const load = await underLoad(scene, each("large"));
+	const sums = await guest.run(kept());
+	const load = await underLoad(scene, each(scene, "large"));
 	await guest.reset();
 	await load.ended;
-	assert.equal(await guest.run(kept), sums);
-	await assertWorking(scene, each("large"));
+	await scene.locate();
+	assert.equal(await guest.run(kept()), sums);
+	await assertWorking(scene, each(scene, "large"));
 };
 
 const remove: Check = async (scene) => {
 	const { guest } = scene;
-	const disks = each("doomed");
+	const disks = each(scene, "doomed");
 	const load = await underLoad(scene, disks);
 	await onEach(disks, (disk) => deleteDisk(scene, disk));
 	await onEach(disks, async ({ device }) => {
@@ -154,26 +162,42 @@ const remove: Check = async (scene) => {
 	});
 	await load.end();
 	// The others feel nothing of it.
-	await assertWorking(scene, each("small"));
+	await assertWorking(scene, each(scene, "small"));
+};
+
+const sums = (scene: Scene) =>
+	scene.guest.run(
+		`for disk in ${devices(each(scene, "small"))}; do disk_sum $disk 0 ${MIB}; done`,
+	);
+
+export const reboot: Check = async (scene) => {
+	const before = await sums(scene);
+	await scene.guest.reboot();
+	await scene.locate();
+	assert.equal(await sums(scene), before);
+	await assertWorking(scene, each(scene, "small"));
 };
 
 /** Also the start of a guest with controllers whose bdevs are gone. */
-const reboot: Check = async (scene) => {
-	const { guest } = scene;
-	const sums = `for disk in ${devices(each("small"))}; do disk_sum $disk 0 ${MIB}; done`;
-	const before = await guest.run(sums);
-	await guest.reboot();
-	assert.equal(await guest.run(sums), before);
-	for (const { device } of each("doomed"))
-		assert.equal(Number(await guest.run(`cat /sys/block/${device}/size`)), 0);
-	await assertWorking(scene, each("small"));
+const rebootWithoutBdevs: Check = async (scene) => {
+	await reboot(scene);
+	for (const { device } of each(scene, "doomed"))
+		assert.equal(
+			Number(await scene.guest.run(`cat /sys/block/${device}/size`)),
+			0,
+		);
 };
 
+/** What befalls disks of either sort. */
 export const lifeChecks: [string, Check][] = [
 	["resize, at rest and under I/O", resize],
+	["reset of the guest under I/O", resetUnderLoad],
+];
+
+export const blkLifeChecks: [string, Check][] = [
 	["reset of the device", rebind],
 	["reset of the device under I/O", rebindUnderLoad],
-	["reset of the guest under I/O", resetUnderLoad],
+	...lifeChecks,
 	["deletion of the bdev under I/O", remove],
-	["reboot of the guest", reboot],
+	["reboot of the guest", rebootWithoutBdevs],
 ];

@@ -1,13 +1,26 @@
 // SPDX-License-Identifier: MIT
 // Plays all checks in one guest, each as a subtest: one boot serves many.
 import { test } from "node:test";
+import { blkChecks } from "./blk-checks.ts";
 import { dataChecks } from "./data-checks.ts";
-import { lifeChecks } from "./life-checks.ts";
-import { DISKS, type GuestKind, openScene } from "./scene.ts";
+import { blkLifeChecks } from "./life-checks.ts";
+import {
+	BACKINGS,
+	type GuestKind,
+	openScene,
+	type Transport,
+} from "./scene.ts";
+import { scsiChecks } from "./scsi-checks.ts";
+import { scsiLifeChecks } from "./scsi-life-checks.ts";
 
-export function play(kind: GuestKind): void {
-	test(`${kind} guest`, async (t) => {
-		const scene = await openScene(kind);
+const PLAYS = {
+	blk: { data: [...blkChecks, ...dataChecks], life: blkLifeChecks },
+	scsi: { data: [...scsiChecks, ...dataChecks], life: scsiLifeChecks },
+};
+
+export function play(kind: GuestKind, transport: Transport): void {
+	test(`${kind} guest, ${transport}`, async (t) => {
+		const scene = await openScene(kind, transport);
 		t.after(scene.close);
 		const check = (name: string, action: () => Promise<void>) =>
 			t.test(name, () =>
@@ -15,10 +28,12 @@ export function play(kind: GuestKind): void {
 					throw new Error(scene.instance.log(), { cause: error });
 				}),
 			);
-		for (const [name, action] of dataChecks)
-			for (const [backing, disks] of Object.entries(DISKS))
-				await check(`${name}, ${backing}`, () => action(scene, disks));
-		for (const [name, action] of lifeChecks)
+		for (const [name, action] of PLAYS[transport].data)
+			for (const backing of BACKINGS)
+				await check(`${name}, ${backing}`, () =>
+					action(scene, scene.disks[backing]),
+				);
+		for (const [name, action] of PLAYS[transport].life)
 			await check(name, () => action(scene));
 		await check("the guest shuts down, and the instance stays", async () => {
 			await scene.guest.powerOff();

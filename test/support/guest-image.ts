@@ -20,6 +20,35 @@ import process from "node:process";
 import { projectPath } from "./instance.ts";
 import { makeTempDir, removeTempDir } from "./processes.ts";
 
+const SG_TOOLS = [
+	"sg_compare_and_write",
+	"sg_dd",
+	"sg_get_lba_status",
+	"sg_inq",
+	"sg_logs",
+	"sg_luns",
+	"sg_modes",
+	"sg_opcodes",
+	"sg_persist",
+	"sg_prevent",
+	"sg_raw",
+	"sg_readcap",
+	"sg_requests",
+	"sg_reset",
+	"sg_rtpg",
+	"sg_sanitize",
+	"sg_senddiag",
+	"sg_start",
+	"sg_sync",
+	"sg_turs",
+	"sg_unmap",
+	"sg_verify",
+	"sg_vpd",
+	"sg_wr_mode",
+	"sg_write_same",
+	"sg_write_verify",
+	"sg_xcopy",
+];
 const TOOLS = [
 	"/bin/busybox",
 	"/usr/bin/fio",
@@ -27,9 +56,11 @@ const TOOLS = [
 	"/sbin/e2fsck",
 	"/sbin/blkdiscard",
 	"/usr/bin/flock",
+	"/usr/bin/lsscsi",
+	...SG_TOOLS.map((name) => `/usr/bin/${name}`),
 ];
 const LINKS = { "sbin/mkfs.ext4": "mke2fs", "sbin/fsck.ext4": "e2fsck" };
-const MODULES = ["virtio_pci", "virtio_blk"];
+const MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "sg"];
 const SCRIPTS = projectPath("test/guest/scripts");
 const CACHE = projectPath("build/guest");
 

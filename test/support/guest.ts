@@ -7,10 +7,12 @@ import { within } from "./processes.ts";
 export const BOOT_MS = 90_000;
 const RUN_MS = 60_000;
 
-export interface Disk {
+/** A vhost-user device of a guest. */
+export interface Device {
+	kind: "blk" | "scsi";
 	/** The vhost-user socket. */
 	socket: string;
-	/** Queues the guest's driver may use. */
+	/** Request queues the guest's driver may use. */
 	queues: number;
 }
 
@@ -19,7 +21,7 @@ export interface Result {
 	output: string;
 }
 
-/** A booted Linux guest. Its disks are vda, vdb, ... in the order they were given. */
+/** A booted Linux guest. Its blk devices are vda, vdb, ... in the order they were given. */
 export interface Guest {
 	/** Runs a script and gives its output; fails if its status is not 0. */
 	run(script: string, timeoutMs?: number): Promise<string>;

@@ -5,7 +5,7 @@ import { createConnection } from "node:net";
 import { join } from "node:path";
 import {
 	consoleTail,
-	type Disk,
+	type Device,
 	type Guest,
 	openLine,
 	runner,
@@ -50,17 +50,20 @@ function monitor(path: string, command: string): Promise<void> {
 	});
 }
 
-function diskArguments(disks: Disk[]): string[] {
-	return disks.flatMap(({ socket, queues }, i) => [
+/** What QEMU calls the number of request queues. */
+const QUEUES = { blk: "num-queues", scsi: "num_queues" };
+
+function deviceArguments(devices: Device[]): string[] {
+	return devices.flatMap(({ kind, socket, queues }, i) => [
 		"-chardev",
 		`socket,id=chardev${i},path=${socket}`,
 		"-device",
-		`vhost-user-blk-pci,chardev=chardev${i},num-queues=${queues}`,
+		`vhost-user-${kind}-pci,chardev=chardev${i},${QUEUES[kind]}=${queues}`,
 	]);
 }
 
 /** Boots a guest with two processors. */
-export async function bootQemu(disks: Disk[]): Promise<Guest> {
+export async function bootQemu(devices: Device[]): Promise<Guest> {
 	const { kernel, initramfs } = guestImage();
 	const dir = makeTempDir();
 	const log = join(dir, "console");
@@ -85,7 +88,7 @@ export async function bootQemu(disks: Disk[]): Promise<Guest> {
 			// The console goes to a file, the agent's line is standard input and output.
 			...["-serial", `file:${log}`, "-serial", "stdio"],
 			...["-qmp", `unix:${qmp},server=on,wait=off`],
-			...diskArguments(disks),
+			...deviceArguments(devices),
 		],
 		{ interactive: true },
 	);

@@ -2,7 +2,7 @@
 // Guests in user-mode-linux: a Linux kernel as a process, on the host's own files (read-only).
 import {
 	consoleTail,
-	type Disk,
+	type Device,
 	type Guest,
 	type Line,
 	openLine,
@@ -18,14 +18,30 @@ import {
 } from "./processes.ts";
 
 const SCRIPTS = projectPath("test/guest/scripts");
-const VIRTIO_BLK = 2; // virtio device type
+const VIRTIO_TYPES = { blk: 2, scsi: 8 };
+/** In an order that they can be loaded in. */
+const MODULES = [
+	"drivers/block/virtio_blk",
+	"drivers/scsi/scsi_common",
+	"drivers/scsi/scsi_mod",
+	"lib/crc64",
+	"lib/crc64-rocksoft",
+	"block/t10-pi",
+	"drivers/scsi/sd_mod",
+	"drivers/scsi/sg",
+	"drivers/scsi/virtio_scsi",
+].map((module) => `/usr/lib/uml/modules/*/kernel/${module}.ko`);
 
 interface Boot {
 	process: Process;
 	line: Line;
 }
 
-async function boot(disks: Disk[], dir: string, log: string[]): Promise<Boot> {
+async function boot(
+	devices: Device[],
+	dir: string,
+	log: string[],
+): Promise<Boot> {
 	const process = startProcess(
 		"linux.uml",
 		[
@@ -36,7 +52,10 @@ async function boot(disks: Disk[], dir: string, log: string[]): Promise<Boot> {
 			"rootflags=/",
 			"ro",
 			`init=${SCRIPTS}/init.sh`,
-			...disks.map((disk) => `virtio_uml.device=${disk.socket}:${VIRTIO_BLK}`),
+			...devices.map(
+				({ socket, kind }) =>
+					`virtio_uml.device=${socket}:${VIRTIO_TYPES[kind]}`,
+			),
 			// The console goes to standard error, the agent's line is standard input and output.
 			"con=null",
 			"con0=null,fd:2",
@@ -44,7 +63,7 @@ async function boot(disks: Disk[], dir: string, log: string[]): Promise<Boot> {
 			"ssl0=fd:0,fd:1",
 			"VHC_TTY=ttyS0",
 			`VHC_SCRIPTS=${SCRIPTS}`,
-			"VHC_MODULES=/usr/lib/uml/modules/*/kernel/drivers/block/virtio_blk.ko",
+			`VHC_MODULES=${MODULES.join(",")}`,
 		],
 		// Guest memory is a file in TMPDIR: it must be on a tmpfs.
 		{ interactive: true, env: { TMPDIR: "/dev/shm" } },
@@ -68,10 +87,10 @@ async function boot(disks: Disk[], dir: string, log: string[]): Promise<Boot> {
 }
 
 /** Boots a guest with one processor. */
-export async function bootUml(disks: Disk[]): Promise<Guest> {
+export async function bootUml(devices: Device[]): Promise<Guest> {
 	const log: string[] = [];
 	const dir = makeTempDir();
-	let now = await boot(disks, dir, log);
+	let now = await boot(devices, dir, log);
 	const console = () =>
 		log.join("") + (now.process.alive() ? now.process.stderr() : "");
 	const context = () => consoleTail(console());
@@ -85,7 +104,7 @@ export async function bootUml(disks: Disk[]): Promise<Guest> {
 		},
 		reset: async () => {
 			await now.process.kill();
-			now = await boot(disks, dir, log);
+			now = await boot(devices, dir, log);
 		},
 		powerOff: async () => {
 			now.line.request("busybox poweroff -f").catch(() => {});

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
 # First process of a guest under test: mounts, loads the drivers and answers the host.
-# From the kernel's command line: VHC_MODULES (a pattern), VHC_SCRIPTS (a folder), VHC_TTY.
+# From the kernel's command line: VHC_MODULES (patterns, with commas), VHC_SCRIPTS (a folder), VHC_TTY.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/dev/work
 
 # busybox starts its own tools through /proc/self/exe, so /proc comes first and by path.
@@ -17,7 +17,7 @@ cd /dev/work || exit 1
 # Opened before there are drivers: user-mode-linux mixes up its interrupts when one fails.
 exec 3<>"/dev/$VHC_TTY"
 stty raw -echo <&3
-for module in $(eval echo "$VHC_MODULES"); do
+for module in $(echo "$VHC_MODULES" | tr , " "); do
 	insmod "$module" || echo "insmod $module failed"
 done
 sh "$VHC_SCRIPTS/agent.sh"

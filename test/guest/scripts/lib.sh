@@ -2,9 +2,12 @@
 # Functions for the scripts that tests run in a guest. Sizes and offsets are in bytes,
 # multiples of 4096; disks are names in /dev.
 
-# busybox has one of its own, which cannot write zeroes.
+# busybox has tools of these names, which can do less.
 blkdiscard() {
 	/sbin/blkdiscard "$@"
+}
+lsscsi() {
+	/usr/bin/lsscsi "$@"
 }
 
 drop_caches() {
@@ -80,17 +83,34 @@ load() {
 
 # virtio_device DISK: the virtio device that the disk belongs to.
 virtio_device() {
-	basename "$(readlink -f "/sys/block/$1/device")"
+	readlink -f "/sys/block/$1/device" | grep -oE 'virtio[0-9]+' | tail -n 1
 }
 
-# unbind DISK: takes the device from its driver and prints its name.
+# unbind DISK: takes the device from its driver; prints the driver and the device.
 unbind() {
 	device=$(virtio_device "$1")
-	echo "$device" >/sys/bus/virtio/drivers/virtio_blk/unbind || return
-	[ ! -e "/sys/block/$1" ] && echo "$device"
+	driver=$(readlink -f "/sys/bus/virtio/devices/$device/driver")
+	echo "$device" >"$driver/unbind" || return
+	[ ! -e "/sys/block/$1" ] && echo "$driver $device"
 }
 
-# bind DEVICE: gives it back. The disk has its former name unless somebody has that open.
+# bind DRIVER DEVICE: gives it back. A disk has its former name unless somebody has that open.
 bind() {
-	echo "$1" >/sys/bus/virtio/drivers/virtio_blk/bind
+	echo "$2" >"$1/bind"
+}
+
+# scsi_disk TARGET LUN: name of the disk there on the only SCSI host, once it is there.
+scsi_disk() {
+	until name=$(ls /sys/bus/scsi/devices/*:0:"$1:$2"/block 2>/dev/null); do usleep 20000; done
+	echo "$name"
+}
+
+# sg_node DISK: its SCSI generic device.
+sg_node() {
+	echo /dev/"$(ls "/sys/block/$1/device/scsi_generic")"
+}
+
+# wait_gone DISK: returns when the kernel has no such disk any more.
+wait_gone() {
+	while [ -e "/sys/block/$1" ]; do usleep 20000; done
 }

@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: MIT
 import { play } from "./play.ts";
 
-play("uml");
+play("qemu", "blk");

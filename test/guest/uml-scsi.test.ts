@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+import { play } from "./play.ts";
+
+play("uml", "scsi");
