@@ -24,6 +24,7 @@ import {
 	filesFor,
 	fillFile,
 	fioTarget,
+	type OurOptions,
 	ourTarget,
 	peerTarget,
 	pingPong,
@@ -58,11 +59,19 @@ function makers(
 	peers: ReadonlyMap<string, string>,
 ): [string, () => Promise<Target>][] {
 	const { size } = shape;
+	const ours = (
+		name: string,
+		bdev: string,
+		options?: OurOptions,
+	): [string, () => Promise<Target>] => [
+		name,
+		() => ourTarget(name, bdev, shape, options),
+	];
+	const nothing = `null:name=bench,size=${size}`;
+	const malloc = `malloc:name=bench,size=${size}`;
 	return [
-		[
-			OURS.nothing,
-			() => ourTarget(OURS.nothing, `null:name=bench,size=${size}`, shape),
-		],
+		ours(OURS.nothing, nothing),
+		ours(OURS.nothingScsi, nothing, { scsi: true }),
 		[
 			THEIRS.nothing,
 			() =>
@@ -73,11 +82,8 @@ function makers(
 				),
 		],
 		[THEIRS.pingPong, async () => pingPong(shape)],
-		[
-			OURS.malloc,
-			() =>
-				ourTarget(OURS.malloc, `malloc:name=bench,size=${size}`, shape, true),
-		],
+		ours(OURS.malloc, malloc, { fill: true }),
+		ours(OURS.mallocScsi, malloc, { fill: true, scsi: true }),
 		[THEIRS.copy, async () => copyLoop(shape)],
 		[
 			OURS.memoryFile,

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 /** What the figures must come to, as ratios within one run. */
 import type { Idle } from "./idle.ts";
+import type { Instructions } from "./instructions.ts";
 import type { Start } from "./start.ts";
 import type { Measurement } from "./workloads.ts";
 
 export interface Results {
 	/** By target, then by workload. */
 	readonly measured: Map<string, Map<string, Measurement>>;
-	readonly instructions?: number;
+	/** Of the device's side for each request, by the kind of controller. */
+	readonly instructions?: Instructions;
 	readonly idle?: Idle;
 	readonly start?: Start;
 }
@@ -33,7 +35,9 @@ export function missedBy({ value, limit }: Goal): number {
 
 export const OURS = {
 	nothing: "null",
+	nothingScsi: "null, scsi",
 	malloc: "malloc",
+	mallocScsi: "malloc, scsi",
 	memoryFile: "file, tmpfs",
 	diskFile: "file, disk, O_DIRECT",
 } as const;
@@ -74,6 +78,10 @@ const atMost = (
 	unit: string,
 ): Goal => ({ name, value, limit, sense: "at most", unit });
 
+/** Of blk's rate on the same kind of disk, for what SCSI has more in a request. */
+const SCSI_SHARE = 0.85;
+const SCSI_INSTRUCTIONS = 220;
+
 export function goals(results: Results): Goal[] {
 	const against = (ours: string, theirs: string, load: string, limit: number) =>
 		atLeast(
@@ -81,17 +89,27 @@ export function goals(results: Results): Goal[] {
 			ratio(results, ours, theirs, load),
 			limit,
 		);
-	const { idle, start } = results;
+	const { idle, start, instructions } = results;
 	const trip = (target: string) =>
 		results.measured.get(target)?.get("4K randread 1")?.p50 ?? Number.NaN;
 	const lost = idle ? (1 - idle.busyBeside / idle.busyAlone) * 100 : Number.NaN;
 	return [
 		against(OURS.malloc, THEIRS.copy, "4K randread 32", 1),
 		against(OURS.malloc, THEIRS.copy, "4K randread 128", 1),
+		...["4K randread 32", "4K randread 128"].flatMap((load) => [
+			against(OURS.nothingScsi, OURS.nothing, load, SCSI_SHARE),
+			against(OURS.mallocScsi, OURS.malloc, load, SCSI_SHARE),
+		]),
 		atMost(
 			"null: instructions of the device an I/O",
-			results.instructions ?? Number.NaN,
+			instructions?.blk ?? Number.NaN,
 			180,
+			"",
+		),
+		atMost(
+			"null, scsi: instructions of the device an I/O",
+			instructions?.scsi ?? Number.NaN,
+			SCSI_INSTRUCTIONS,
 			"",
 		),
 		against(OURS.nothing, THEIRS.nothing, "4K randread 128", 6),

@@ -77,7 +77,8 @@ export async function measureIdle(dir: string, seconds: number): Promise<Idle> {
 	const daemon = await serveMany(sockets);
 	const runtime = createRuntime();
 	const busy = async () =>
-		(await perf(join(sockets, "busy"), BUSY, seconds, daemon.pid)).iops;
+		(await perf({ socket: join(sockets, "busy") }, BUSY, seconds, daemon.pid))
+			.iops;
 	const alone: number[] = [];
 	const beside: number[] = [];
 	let cpuPerSecond = 0;

@@ -6,14 +6,22 @@ import { program } from "./machine.ts";
 
 const execute = promisify(execFile);
 
+/** By kind of controller. */
+export interface Instructions {
+	readonly blk: number;
+	readonly scsi: number;
+}
+
+type Kind = keyof Instructions;
+
 /** Counts the device's poll function over `ios` 4 KiB reads of a null disk. */
-async function collected(ios: number): Promise<number> {
+async function collected(kind: Kind, ios: number): Promise<number> {
 	const { stderr } = await execute("valgrind", [
 		"--tool=callgrind",
 		"--toggle-collect=queue_poll",
 		"--callgrind-out-file=/dev/null",
 		program("io_path"),
-		...["null", "direct", "32", String(ios)],
+		...["null", "direct", "32", String(ios), kind],
 	]);
 	const count = /Collected : (\d+)/.exec(stderr)?.[1];
 	if (count === undefined) throw new Error(`callgrind said: ${stderr}`);
@@ -21,8 +29,13 @@ async function collected(ios: number): Promise<number> {
 }
 
 /** Instructions per request. The difference of two runs leaves out what happens once. */
-export async function instructionsPerIo(): Promise<number> {
+async function perIo(kind: Kind): Promise<number> {
 	const few = 32_000;
 	const many = 96_000;
-	return ((await collected(many)) - (await collected(few))) / (many - few);
+	const more = (await collected(kind, many)) - (await collected(kind, few));
+	return more / (many - few);
+}
+
+export async function instructionsPerIo(): Promise<Instructions> {
+	return { blk: await perIo("blk"), scsi: await perIo("scsi") };
 }

@@ -59,12 +59,22 @@ export async function fillFile(path: string, size: number): Promise<void> {
 	}
 }
 
+/** A disk behind a vhost-user socket: of a SCSI controller, its first. */
+export interface Disk {
+	readonly socket: string;
+	readonly scsi?: boolean;
+}
+
+function diskOptions({ socket, scsi }: Disk): string[] {
+	return ["--socket", socket, ...(scsi ? ["--target", "0"] : [])];
+}
+
 function perfCommand(
-	socket: string,
+	disk: Disk,
 	{ rw, blockSize, depth }: Workload,
 	limit: readonly string[],
 ): string[] {
-	const args = ["perf", "--json", "--socket", socket, "--rw", rw];
+	const args = ["perf", "--json", ...diskOptions(disk), "--rw", rw];
 	const shape = ["--bs", String(blockSize), "--iodepth", String(depth)];
 	const cpu = ["--cpu", String(DRIVER_CPU)];
 	return pinned(DRIVER_CPU, vhostctl(...args, ...shape, ...cpu, ...limit));
@@ -75,15 +85,15 @@ function milliseconds(seconds: number): string {
 	return `${Math.round(seconds * 1000)}ms`;
 }
 
-/** One run of perf against a socket. pid: the process behind it, if known. */
+/** One run of perf against a disk. pid: the process behind it, if known. */
 export async function perf(
-	socket: string,
+	disk: Disk,
 	workload: Workload,
 	seconds: number,
 	pid?: number,
 ): Promise<Measurement> {
 	const before = pid === undefined ? Number.NaN : cpuTime(pid);
-	const command = perfCommand(socket, workload, [
+	const command = perfCommand(disk, workload, [
 		"--time",
 		milliseconds(seconds),
 	]);
@@ -93,8 +103,8 @@ export async function perf(
 }
 
 /** Writes all of a disk once, so that no memory of it is missing. */
-export async function fillDisk(socket: string, size: number): Promise<void> {
-	const args = ["perf", "--json", "--socket", socket, "--rw", "write"];
+export async function fillDisk(disk: Disk, size: number): Promise<void> {
+	const args = ["perf", "--json", ...diskOptions(disk), "--rw", "write"];
 	await output(
 		vhostctl(
 			...args,
@@ -110,16 +120,24 @@ export async function fillDisk(socket: string, size: number): Promise<void> {
 
 function socketTarget(
 	name: string,
-	socket: string,
+	disk: Disk,
 	shape: Shape,
 	daemon?: Daemon,
 ): Target {
 	return {
 		name,
-		takes: () => true,
-		measure: (workload) => perf(socket, workload, shape.seconds, daemon?.pid),
+		// What SCSI costs shows where requests are small; they are what it is compared by.
+		takes: ({ rw }) => !disk.scsi || rw === "randread",
+		measure: (workload) => perf(disk, workload, shape.seconds, daemon?.pid),
 		stop: async () => daemon?.stop(),
 	};
+}
+
+export interface OurOptions {
+	/** Behind a SCSI controller. */
+	readonly scsi?: boolean;
+	/** Written once before it is measured. */
+	readonly fill?: boolean;
 }
 
 /** vhostctl serve with one disk behind one controller. */
@@ -127,7 +145,7 @@ export async function ourTarget(
 	name: string,
 	bdev: string,
 	shape: Shape,
-	fill = false,
+	{ scsi = false, fill = false }: OurOptions = {},
 ): Promise<Target> {
 	const id = name.replace(/\W+/g, "-");
 	const dir = join(shape.dir, id);
@@ -139,14 +157,15 @@ export async function ourTarget(
 		"-r",
 		join(shape.dir, `${id}.rpc`),
 	);
-	const disk = ["--bdev", bdev, "--blk", "disk=bench", "--log-level", "error"];
+	const controller = [scsi ? "--scsi" : "--blk", "disk=bench"];
+	const disk = ["--bdev", bdev, ...controller, "--log-level", "error"];
 	const daemon = await startDaemon(
 		pinned(TARGET_CPU, [...serve, "-m", `[${TARGET_CPU}]`, ...disk]),
 		() => existsSync(socket),
 	);
-	const target = socketTarget(name, socket, shape, daemon);
+	const target = socketTarget(name, { socket, scsi }, shape, daemon);
 	try {
-		if (fill) await fillDisk(socket, shape.size);
+		if (fill) await fillDisk({ socket, scsi }, shape.size);
 	} catch (error) {
 		await target.stop();
 		throw error;
@@ -171,12 +190,12 @@ export async function qemuTarget(
 		]),
 		() => existsSync(socket),
 	);
-	return socketTarget(name, socket, shape, daemon);
+	return socketTarget(name, { socket }, shape, daemon);
 }
 
 /** Any other program's socket. */
 export function peerTarget(name: string, socket: string, shape: Shape): Target {
-	return socketTarget(name, socket, shape);
+	return socketTarget(name, { socket }, shape);
 }
 
 /** A loop that copies random blocks: what a RAM disk's memory can do at most. */
