@@ -176,6 +176,13 @@ void io_complete(struct io *io)
 	}
 }
 
+static void call(struct queue *queue)
+{
+	stats_add(&queue->stats->calls, 1);
+	if (ring_call(queue->ring))
+		queue->ring->broken = -EPROTO;
+}
+
 void queue_publish(struct queue *queue)
 {
 	struct vhc_ring *ring = queue->ring;
@@ -187,9 +194,15 @@ void queue_publish(struct queue *queue)
 		stats_add(&queue->stats->calls_suppressed, 1);
 		return;
 	}
-	stats_add(&queue->stats->calls, 1);
-	if (ring_call(ring))
-		ring->broken = -EPROTO;
+	call(queue);
+}
+
+void queue_call_again(struct queue *queue)
+{
+	const struct vhc_ring *ring = queue->ring;
+
+	if (ring->call_fd >= 0 && (ring->next_used || ring->next_avail))
+		call(queue);
 }
 
 /* Kept whole: it is what a profile of the device's side counts (bench/io_path.c). */

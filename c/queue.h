@@ -112,6 +112,13 @@ void queue_make_tell(struct queue *queue);
 /* Whether chains that wait in the ring are of no use until something else happens. */
 bool queue_ignores_chains(const struct queue *queue);
 
+/*
+ * Calls the driver of a ring that was served before, whatever it asks for. What
+ * was put last may have been told through a descriptor to which nobody listened
+ * any more: QEMU gives a ring its own only after the driver may use it.
+ */
+void queue_call_again(struct queue *queue);
+
 /* Requests taken and not completed: what has been taken and not put back. */
 static inline uint16_t queue_inflight(const struct queue *queue)
 {

@@ -163,6 +163,7 @@ int reactor_start_queue(struct vhc_reactor *reactor, struct queue *queue)
 			reactor_put_channel(reactor, queue->own.reactor_channel);
 		return result;
 	}
+	queue_call_again(queue);
 	start_polling(reactor, queue);
 	return 0;
 }

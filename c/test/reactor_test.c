@@ -390,6 +390,34 @@ static void full_calls_are_calls(void)
 	rig_destroy(&rig);
 }
 
+/*
+ * QEMU changes a ring's call descriptor when the driver may use it already: what
+ * was put before is told again, though the driver asks for no call.
+ */
+static void a_second_start_calls(void)
+{
+	struct rig rig;
+	struct vm vm;
+	struct vring_used_elem used;
+	uint64_t count;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
+	REQUIRE(vm_create(&vm, 1, 0, null_disk()));
+	__atomic_store_n(&vm.guest.avail->flags, VRING_AVAIL_F_NO_INTERRUPT, __ATOMIC_SEQ_CST);
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	vm_offer(&vm, 1);
+	CHECK(EVENTUALLY(guest_used(&vm.guest, &used)));
+	CHECK(stop(&rig, &vm, 1) >= 0);
+	CHECK(!check_readable(vm.call_fd, 0));
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	CHECK(check_readable(vm.call_fd, PATIENCE_MS));
+	CHECK_EQ(read(vm.call_fd, &count, sizeof(count)), sizeof(count));
+	CHECK_EQ(count, 1);
+	CHECK(stop(&rig, &vm, 1) >= 0);
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+}
+
 /* With the upcall ring full the reactor goes on, and tells when there is room. */
 static void upcalls_wait_for_room(void)
 {
@@ -472,6 +500,7 @@ int main(void)
 	RUN(shares_channels);
 	RUN(cannot_be_made_to_hang);
 	RUN(full_calls_are_calls);
+	RUN(a_second_start_calls);
 	RUN(upcalls_wait_for_room);
 	RUN(leaks_nothing);
 	return check_report();
