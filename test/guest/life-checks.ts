@@ -34,10 +34,14 @@ const devices = (disks: SceneDisk[]) =>
 export async function underLoad(
 	scene: Scene,
 	disks: SceneDisk[],
+	options = "",
 ): Promise<{ ended: Promise<unknown>; end(): Promise<void> }> {
 	const before = await Promise.all(disks.map((disk) => readCount(scene, disk)));
 	const ended = scene.guest
-		.try(`load ${LOAD_SECONDS} ${devices(disks)}`, (LOAD_SECONDS + 30) * 1000)
+		.try(
+			`load "${LOAD_SECONDS} ${options}" ${devices(disks)}`,
+			(LOAD_SECONDS + 30) * 1000,
+		)
 		.catch((error: unknown) => error);
 	for (const [i, disk] of disks.entries())
 		await waitUntil(

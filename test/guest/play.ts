@@ -13,6 +13,10 @@ import {
 import { scsiChecks } from "./scsi-checks.ts";
 import { scsiLifeChecks } from "./scsi-life-checks.ts";
 
+/** What C and TypeScript do for SCSI over memory is seen in user-mode-linux; QEMU takes longer. */
+const backings = (kind: GuestKind, transport: Transport) =>
+	kind === "qemu" && transport === "scsi" ? (["file"] as const) : BACKINGS;
+
 const PLAYS = {
 	blk: { data: [...blkChecks, ...dataChecks], life: blkLifeChecks },
 	scsi: { data: [...scsiChecks, ...dataChecks], life: scsiLifeChecks },
@@ -29,7 +33,7 @@ export function play(kind: GuestKind, transport: Transport): void {
 				}),
 			);
 		for (const [name, action] of PLAYS[transport].data)
-			for (const backing of BACKINGS)
+			for (const backing of backings(kind, transport))
 				await check(`${name}, ${backing}`, () =>
 					action(scene, scene.disks[backing]),
 				);

@@ -74,7 +74,7 @@ verify() {
 	fio_jobs "--rw=randwrite --iodepth=$depth --size=$size --verify=crc32c --verify_fatal=1" "$@"
 }
 
-# load SECONDS DISK...: random reads and writes, for as long or until they fail.
+# load "SECONDS OPTIONS" DISK...: random reads and writes, for as long or until they fail.
 load() {
 	seconds=$1
 	shift
@@ -101,8 +101,10 @@ bind() {
 
 # scsi_disk TARGET LUN: name of the disk there on the only SCSI host, once it is there.
 scsi_disk() {
-	until name=$(ls /sys/bus/scsi/devices/*:0:"$1:$2"/block 2>/dev/null); do usleep 20000; done
-	echo "$name"
+	until set -- "$1" "$2" /sys/bus/scsi/devices/*:0:"$1:$2"/block/* && [ -e "$3" ]; do
+		usleep 50000
+	done
+	echo "${3##*/}"
 }
 
 # sg_node DISK: its SCSI generic device.
