@@ -25,7 +25,9 @@ lib: need-build
 programs: need-build
 	$(MAKE) -C c all
 
+# From nothing: what was renamed must not stay, least of all tests.
 js: node_modules/.stamp
+	rm -rf dist
 	tsc
 
 demo: lib js
