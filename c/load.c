@@ -22,22 +22,19 @@ static uint64_t pages(uint64_t bytes)
 	return (bytes + 4095) & ~UINT64_C(4095);
 }
 
-/* A ring's headers, and behind them what the device answers in. */
-static uint64_t header_bytes(uint32_t device, uint32_t iodepth)
+/* Where a ring's answers lie: behind each header, or behind all of them. */
+static uint64_t status_offset(uint32_t device, uint32_t iodepth)
 {
-	return (uint64_t)iodepth << (device == VHC_LOAD_SCSI ? LOAD_SCSI_HEADER_SHIFT
-							     : LOAD_BLK_HEADER_SHIFT);
+	return device == VHC_LOAD_SCSI ? LOAD_SCSI_HEADER_SIZE
+				       : (uint64_t)iodepth * LOAD_BLK_HEADER_STEP;
 }
 
-static uint64_t status_bytes(uint32_t device, uint32_t iodepth)
-{
-	return (uint64_t)iodepth << (device == VHC_LOAD_SCSI ? LOAD_SCSI_STATUS_SHIFT
-							     : LOAD_BLK_STATUS_SHIFT);
-}
-
+/* A ring's headers and answers. */
 static uint64_t control_bytes(uint32_t device, uint32_t iodepth)
 {
-	return pages(header_bytes(device, iodepth) + status_bytes(device, iodepth));
+	const uint32_t step =
+	    device == VHC_LOAD_SCSI ? LOAD_SCSI_STEP : LOAD_BLK_HEADER_STEP + LOAD_BLK_STATUS_STEP;
+	return pages((uint64_t)iodepth * step);
 }
 
 static bool shape_is_valid(uint32_t device, uint32_t block_size, uint32_t iodepth,
@@ -120,7 +117,7 @@ static int add_ring(struct vhc_load *load, struct load_ring *on, struct vhc_driv
 {
 	const struct vhc_load_config *c = &load->config;
 	on->headers = memory;
-	on->status = memory + header_bytes(c->device, c->iodepth);
+	on->status = memory + status_offset(c->device, c->iodepth);
 	on->data = memory + control_bytes(c->device, c->iodepth);
 	on->slots = calloc(c->iodepth, sizeof(*on->slots));
 	if (!on->slots)

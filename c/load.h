@@ -60,8 +60,8 @@ struct vhc_load {
 	uint32_t last_bucket;
 	uint64_t read_below; /* randrw: a random number of 32 bits below it makes a read */
 	uint32_t idle_spins;
-	uint8_t header_shift, status_shift; /* log2 of the bytes from slot to slot */
-	bool is_scsi, is_wide;		    /* wide: commands of 16 bytes */
+	uint8_t header_step, status_step; /* bytes from slot to slot */
+	bool is_scsi, is_wide;		  /* wide: commands of 16 bytes */
 	bool is_random, is_mixed;
 	bool readback; /* verify's last phase: what was written is read */
 	uint8_t first_op;

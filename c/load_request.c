@@ -16,8 +16,8 @@ void load_request_shape(struct vhc_load *load)
 	load->first_unit = c->offset / unit;
 	/* The short commands have 32 bits for the address and 16 for the length. */
 	load->is_wide = (c->offset + c->size) / unit > UINT32_MAX || load->units > UINT16_MAX;
-	load->header_shift = load->is_scsi ? LOAD_SCSI_HEADER_SHIFT : LOAD_BLK_HEADER_SHIFT;
-	load->status_shift = load->is_scsi ? LOAD_SCSI_STATUS_SHIFT : LOAD_BLK_STATUS_SHIFT;
+	load->header_step = load->is_scsi ? LOAD_SCSI_STEP : LOAD_BLK_HEADER_STEP;
+	load->status_step = load->is_scsi ? LOAD_SCSI_STEP : LOAD_BLK_STATUS_STEP;
 }
 
 /* ---- Building --------------------------------------------------------------------- */

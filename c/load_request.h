@@ -14,11 +14,14 @@
 
 #include "load.h"
 
-/* Logarithms of the bytes from slot to slot: those of a SCSI disk have cache lines of their own. */
-#define LOAD_BLK_HEADER_SHIFT 4u
-#define LOAD_BLK_STATUS_SHIFT 0u
-#define LOAD_SCSI_HEADER_SHIFT 6u
-#define LOAD_SCSI_STATUS_SHIFT 7u
+/* Bytes from slot to slot. */
+#define LOAD_BLK_HEADER_STEP 16u
+#define LOAD_BLK_STATUS_STEP 1u
+/*
+ * A command and its response follow each other, so that all that both sides write
+ * of a request that ends well, 63 bytes, lies in one cache line.
+ */
+#define LOAD_SCSI_STEP 192u
 
 /* struct virtio_scsi_req_cmd and virtio_scsi_resp_cmd, with the default sizes. */
 #define LOAD_SCSI_CDB 19u /* offset of the CDB */
@@ -29,14 +32,14 @@
 static inline uint8_t *load_header(const struct vhc_load *load, const struct load_ring *on,
 				   uint32_t i)
 {
-	return on->headers + ((size_t)i << load->header_shift);
+	return on->headers + (size_t)i * load->header_step;
 }
 
 /* The byte of a virtio-blk status, or all of a virtio-scsi response. */
 static inline uint8_t *load_status(const struct vhc_load *load, const struct load_ring *on,
 				   uint32_t i)
 {
-	return on->status + ((size_t)i << load->status_shift);
+	return on->status + (size_t)i * load->status_step;
 }
 
 static inline void load_set_block(const struct vhc_load *load, const struct load_ring *on,

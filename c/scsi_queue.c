@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "copy.h"
 #include "queue_batch.h"
 
 /* Shorter ones are not read in place: what of them is looked at for nothing is shared memory. */
@@ -68,6 +69,8 @@ static inline bool read_plain(const struct vhc_ring *ring, const struct ring_hea
 	}
 	if (!scsi_read_triple(&batch->fast, batch->response_len, &triple, io))
 		return false;
+	/* A line of its own for each request, as a rule: fetched while the others are read. */
+	prefetch_write(io->status);
 	batch->tags[head->index] = ring_read64((const uint8_t *)triple.first + SCSI_TAG);
 	return true;
 }
