@@ -87,7 +87,7 @@ test("inside the engine: control, then engine.ts, then the rest", () => {
 	forbid(rest, control, "nothing below control knows it");
 	const facade = (file: string) => file === "engine/engine.ts";
 	forbid(
-		(file) => /^engine\/(vhost-user|virtio|bdev|scsi)\//.test(file),
+		(file) => /^engine\/(vhost-user|virtio|virtio-scsi|bdev|scsi)\//.test(file),
 		facade,
 		"what engine.ts is made of does not know it",
 	);
