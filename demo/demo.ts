@@ -119,16 +119,27 @@ async function verify(socket: string): Promise<void> {
 /** Shows statistics while a load runs. */
 async function statsUnderLoad(socket: string, rpc: string): Promise<void> {
 	const over = new AbortController();
-	const load = runPerf({
-		socket,
-		...WHOLE_DISK,
-		rw: "randrw",
-		verify: false,
-		queues: 2,
-		seconds: 30,
-		signal: over.signal,
+	let begun = () => {};
+	const running = new Promise<void>((resolve) => {
+		begun = resolve;
 	});
-	const stats = show("stats", "-r", rpc).finally(() => over.abort());
+	const load = runPerf(
+		{
+			socket,
+			...WHOLE_DISK,
+			rw: "randrw",
+			verify: false,
+			queues: 2,
+			seconds: 30,
+			signal: over.signal,
+		},
+		({ ios }) => {
+			if (ios > 0) begun();
+		},
+	);
+	const stats = Promise.race([running, load])
+		.then(() => show("stats", "-r", rpc))
+		.finally(() => over.abort());
 	await Promise.all([load, stats]);
 }
 

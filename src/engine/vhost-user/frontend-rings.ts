@@ -33,19 +33,28 @@ function roundUp(value: bigint): bigint {
 	return ((value + RING_ALIGN - 1n) / RING_ALIGN) * RING_ALIGN;
 }
 
+/**
+ * As in a machine, whose memory does not end with its buffers: devices look up the last bytes of
+ * a region with more care than the rest (ours the last 64 KiB).
+ */
+export const BEHIND_BYTES = 65536n;
+
 /** Bytes that a ring takes at the start of the shared memory. */
 export function ringBytes(size: number): bigint {
 	return roundUp(native.driverRingLayout(size).bytes);
 }
 
-/** What follows the rings. */
+/** What follows the rings, up to BEHIND_BYTES before the end. */
 export function memoryBehindRings(
 	pages: Pages,
 	queues: number,
 	size: number,
 ): SharedMemory {
 	const taken = BigInt(queues) * ringBytes(size);
-	return { addr: pages.addr + taken, size: pages.size - taken };
+	return {
+		addr: pages.addr + taken,
+		size: pages.size - taken - BEHIND_BYTES,
+	};
 }
 
 /** Makes ring number index at its place in the pages. Throws NativeError. */

@@ -29,6 +29,7 @@ import {
 	readMaxQueues,
 } from "./frontend-link.ts";
 import {
+	BEHIND_BYTES,
 	createRing,
 	destroyRing,
 	type FrontendRing,
@@ -39,12 +40,6 @@ import {
 } from "./frontend-rings.ts";
 import { F_PROTOCOL_FEATURES, type MessageName } from "./messages.ts";
 import { connectRequester, type Requester } from "./requester.ts";
-
-/**
- * As in a machine, whose memory does not end with its buffers: devices look up the last bytes of
- * a region with more care than the rest (ours the last 64 KiB).
- */
-const BEHIND_BYTES = 65536;
 
 export interface FrontendOptions {
 	/** Rings to set up. */
@@ -155,7 +150,7 @@ async function resetDevice(link: Link, queues: number): Promise<void> {
 function allocate({ queues, queueSize, ...o }: FrontendOptions): Pages {
 	const rings = BigInt(queues) * ringBytes(queueSize);
 	return native.pagesAlloc({
-		size: rings + BigInt(o.memoryBytes + BEHIND_BYTES),
+		size: rings + BigInt(o.memoryBytes) + BEHIND_BYTES,
 		pageSize: o.pageSize ?? 2n << 20n,
 		flags: PAGES_SHARED | PAGES_FALLBACK,
 	});
