@@ -245,9 +245,12 @@ static inline void fake_return(struct fake_disk *disk, struct fake_ring *ring, u
 	}
 	if (fault == FAKE_INDEX_TOO_FAR)
 		idx += 1000;
-	while (atomic_load(&disk->lazy) && !fake_wants_call(ring, idx) && !atomic_load(&disk->stop))
+	/* What the driver asked for then holds, though it may wake by itself right after. */
+	bool wanted = false;
+	while (atomic_load(&disk->lazy) && !(wanted = fake_wants_call(ring, idx)) &&
+	       !atomic_load(&disk->stop))
 		usleep(20);
-	bool call = fake_show(ring, idx);
+	bool call = fake_show(ring, idx) || wanted;
 	if (call && ring->call_fd >= 0) {
 		disk->calls++;
 		vhc_eventfd_signal(ring->call_fd);
