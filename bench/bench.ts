@@ -15,8 +15,9 @@ import { goals, isMet, OURS, type Results, THEIRS } from "./goals.ts";
 import { measureIdle } from "./idle.ts";
 import { instructionsPerIo } from "./instructions.ts";
 import { describeMachine } from "./machine.ts";
+import { measurePairs } from "./pairs.ts";
 import { killAll } from "./process.ts";
-import { goalTable, measurementTable } from "./report.ts";
+import { goalTable, measurementTable, pairTable } from "./report.ts";
 import { measureStart } from "./start.ts";
 import {
 	copyLoop,
@@ -187,9 +188,11 @@ async function measure(
 		measureIdle(shape.dir, shape.seconds),
 	);
 	const instructions = await attempt("instructions", instructionsPerIo);
+	const pairs = await attempt("features", () => measurePairs(shape, say));
 	const measured = await measureTargets(shape, files, peers);
 	return {
 		measured,
+		...(pairs ? { pairs } : {}),
 		...(start ? { start } : {}),
 		...(idle ? { idle } : {}),
 		...(instructions ? { instructions } : {}),
@@ -245,7 +248,7 @@ async function main(): Promise<void> {
 	const results = await measure(shape, files, peers);
 	const text = values.json
 		? JSON.stringify(jsonOf(results), null, 2)
-		: `${describeMachine()}\n${measurementTable(results)}\n${goalTable(goals(results))}`;
+		: `${describeMachine()}\n${measurementTable(results)}\n${pairTable(results)}\n${goalTable(goals(results))}`;
 	process.stdout.write(`${text}\n`);
 }
 

@@ -2,6 +2,7 @@
 /** What the figures must come to, as ratios within one run. */
 import type { Idle } from "./idle.ts";
 import type { Instructions } from "./instructions.ts";
+import { INFLIGHT, PACKED, type Pair } from "./pairs.ts";
 import type { Start } from "./start.ts";
 import type { Measurement } from "./workloads.ts";
 
@@ -11,6 +12,8 @@ export interface Results {
 	/** Of the device's side for each request, by the kind of controller. */
 	readonly instructions?: Instructions;
 	readonly idle?: Idle;
+	/** What features cost. */
+	readonly pairs?: readonly Pair[];
 	readonly start?: Start;
 }
 
@@ -82,6 +85,33 @@ const atMost = (
 const SCSI_SHARE = 0.85;
 const SCSI_INSTRUCTIONS = 220;
 
+/** Tracking requests in flight costs under 5%; packed rings are no slower than the noise. */
+const FEATURE_SHARE = 0.95;
+const FEATURE_COST = 1.05;
+
+function featureGoals({ pairs = [], instructions }: Results): Goal[] {
+	const cost = (name: string, one?: number, other?: number) =>
+		atMost(
+			`instructions: ${name}, ${INFLIGHT}`,
+			(one ?? Number.NaN) / (other ?? Number.NaN),
+			FEATURE_COST,
+			"×",
+		);
+	const { blk, blkInflight, blkPacked, blkPackedInflight } = instructions ?? {};
+	const tracked = [
+		cost("split", blkInflight, blk),
+		cost("packed", blkPackedInflight, blkPacked),
+	];
+	const measured = pairs
+		.filter(({ contrast }) =>
+			[INFLIGHT, PACKED].some((c) => contrast.endsWith(c)),
+		)
+		.map(({ disk, contrast, ratio }) =>
+			atLeast(`${disk}: ${contrast}`, ratio, FEATURE_SHARE),
+		);
+	return [...tracked, ...measured];
+}
+
 export function goals(results: Results): Goal[] {
 	const against = (ours: string, theirs: string, load: string, limit: number) =>
 		atLeast(
@@ -100,6 +130,7 @@ export function goals(results: Results): Goal[] {
 			against(OURS.nothingScsi, OURS.nothing, load, SCSI_SHARE),
 			against(OURS.mallocScsi, OURS.malloc, load, SCSI_SHARE),
 		]),
+		...featureGoals(results),
 		atMost(
 			"null: instructions of the device an I/O",
 			instructions?.blk ?? Number.NaN,

@@ -6,13 +6,22 @@ import { program } from "./machine.ts";
 
 const execute = promisify(execFile);
 
-/** By kind of controller. */
-export interface Instructions {
-	readonly blk: number;
-	readonly scsi: number;
-}
+/** What a request is with: words of io_path. */
+const KINDS = {
+	blk: ["blk"],
+	scsi: ["scsi"],
+	blkPacked: ["blk", "packed"],
+	scsiPacked: ["scsi", "packed"],
+	blkInflight: ["blk", "inflight"],
+	blkPackedInflight: ["blk", "packed", "inflight"],
+	blkLog: ["blk", "log"],
+	blkPackedLog: ["blk", "packed", "log"],
+} as const;
 
-type Kind = keyof Instructions;
+type Kind = keyof typeof KINDS;
+
+/** By kind of controller, ring and what is on. */
+export type Instructions = Readonly<Record<Kind, number>>;
 
 /** Counts the device's poll function over `ios` 4 KiB reads of a null disk. */
 async function collected(kind: Kind, ios: number): Promise<number> {
@@ -21,7 +30,7 @@ async function collected(kind: Kind, ios: number): Promise<number> {
 		"--toggle-collect=queue_poll",
 		"--callgrind-out-file=/dev/null",
 		program("io_path"),
-		...["null", "direct", "32", String(ios), kind],
+		...["null", "direct", "32", String(ios), ...KINDS[kind]],
 	]);
 	const count = /Collected : (\d+)/.exec(stderr)?.[1];
 	if (count === undefined) throw new Error(`callgrind said: ${stderr}`);
@@ -37,5 +46,8 @@ async function perIo(kind: Kind): Promise<number> {
 }
 
 export async function instructionsPerIo(): Promise<Instructions> {
-	return { blk: await perIo("blk"), scsi: await perIo("scsi") };
+	const counts: [string, number][] = [];
+	for (const kind of Object.keys(KINDS) as Kind[])
+		counts.push([kind, await perIo(kind)]);
+	return Object.fromEntries(counts) as Instructions;
 }

@@ -51,6 +51,24 @@ export function measurementTable({ measured }: Results): string {
 	return table.toString();
 }
 
+/** What features cost: ratios of IOPS, and instructions of the device. */
+export function pairTable({ pairs = [], instructions }: Results): string {
+	const table = new Table({
+		head: head("4K randread 32", "", "IOPS", "least", "most"),
+		colAligns: ["left", "left", "right", "right", "right"],
+		style: { head: [], border: [], compact: true },
+	});
+	for (const { disk, contrast, ratio, least, most } of pairs)
+		table.push([
+			disk,
+			contrast,
+			...[ratio, least, most].map((value) => `${value.toFixed(2)}×`),
+		]);
+	const counts = Object.entries(instructions ?? {});
+	const text = counts.map(([kind, n]) => `${kind} ${n.toFixed(0)}`).join(", ");
+	return `${table.toString()}\ninstructions an I/O: ${text}`;
+}
+
 function verdict(goal: Goal): string {
 	if (Number.isNaN(goal.value)) return kleur.yellow("not measured");
 	if (isMet(goal)) return kleur.green("met");

@@ -63,10 +63,13 @@ export async function fillFile(path: string, size: number): Promise<void> {
 export interface Disk {
 	readonly socket: string;
 	readonly scsi?: boolean;
+	/** Options of the driver's; default: split rings, as everybody's devices have them. */
+	readonly driver?: readonly string[];
 }
 
-function diskOptions({ socket, scsi }: Disk): string[] {
-	return ["--socket", socket, ...(scsi ? ["--target", "0"] : [])];
+function diskOptions({ socket, scsi, driver = ["--split"] }: Disk): string[] {
+	const unit = scsi ? ["--target", "0"] : [];
+	return ["--socket", socket, ...unit, ...driver];
 }
 
 function perfCommand(
@@ -146,7 +149,7 @@ export async function ourTarget(
 	bdev: string,
 	shape: Shape,
 	{ scsi = false, fill = false }: OurOptions = {},
-): Promise<Target> {
+): Promise<Target & { readonly disk: Disk }> {
 	const id = name.replace(/\W+/g, "-");
 	const dir = join(shape.dir, id);
 	const socket = join(dir, "disk");
@@ -170,7 +173,7 @@ export async function ourTarget(
 		await target.stop();
 		throw error;
 	}
-	return target;
+	return { ...target, disk: { socket, scsi } };
 }
 
 /** qemu-storage-daemon, with a thread of its own for the disk: faster than without. */

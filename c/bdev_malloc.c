@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* A RAM disk. */
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "io.h"
@@ -18,16 +20,26 @@
 /* Pages of the map looked at in one call: 4 GiB of the disk. */
 #define MAX_SCAN (1u << 20)
 
+/* Any but the first: it was written. A write makes it PAGE_WRITTEN, whatever it was. */
+enum page_state {
+	PAGE_EMPTY = 0,
+	PAGE_WRITTEN = 1,
+	PAGE_COPIED = 2,  /* and not written since it was copied to `copy` */
+	PAGE_COPYING = 3, /* and not written since that began */
+};
+
 struct malloc_bdev {
 	struct vhc_bdev bdev;
 	struct vhc_pages pages;
 	uint8_t *data;
 	/*
-	 * By page: whether it was written since it was last unmapped. A page that is set may hold
-	 * zeroes; one that is clear holds nothing else. So a write copies and then sets, and an
+	 * By page: whether it was written since it was last unmapped (enum page_state). A page that
+	 * was may hold zeroes; another holds nothing else. So a write copies and then sets, and an
 	 * unmap clears and then zeroes.
 	 */
 	_Atomic uint8_t *map;
+	uint8_t *copy;	      /* where vhc_bdev_malloc_copy copies to, or NULL */
+	uint8_t *copied;      /* by page: whether it was copied there */
 	bool keeps_pages;     /* reserved hugepages: see drop_pages */
 	atomic_uint channels; /* open ones: the data must not move under them */
 };
@@ -74,8 +86,8 @@ static void map_written(const struct malloc_bdev *disk, uint64_t offset, uint64_
 		atomic_thread_fence(memory_order_seq_cst);
 	/* Stored to only if need be: reactors share its lines. */
 	for (uint64_t page = offset / PAGE; page <= last; page++)
-		if (!atomic_load_explicit(&disk->map[page], memory_order_relaxed))
-			atomic_store_explicit(&disk->map[page], 1, memory_order_release);
+		if (atomic_load_explicit(&disk->map[page], memory_order_relaxed) != PAGE_WRITTEN)
+			atomic_store_explicit(&disk->map[page], PAGE_WRITTEN, memory_order_release);
 }
 
 /* Only what covers a page empties it. */
@@ -86,6 +98,24 @@ static void map_unmapped(const struct malloc_bdev *disk, uint64_t offset, uint64
 	for (uint64_t page = (offset + PAGE - 1) / PAGE; page < end; page++)
 		if (atomic_load_explicit(&disk->map[page], memory_order_relaxed))
 			atomic_exchange(&disk->map[page], 0);
+}
+
+/* A page of which a part was zeroed: it is what it was, but a copy of it is not. */
+static void map_changed(const struct malloc_bdev *disk, uint64_t page)
+{
+	uint8_t state = atomic_load_explicit(&disk->map[page], memory_order_relaxed);
+
+	while (state > PAGE_WRITTEN &&
+	       !atomic_compare_exchange_weak(&disk->map[page], &state, PAGE_WRITTEN))
+		;
+}
+
+static void map_edges_changed(const struct malloc_bdev *disk, uint64_t offset, uint64_t len)
+{
+	if (disk->keeps_pages)
+		atomic_thread_fence(memory_order_seq_cst);
+	map_changed(disk, offset / PAGE);
+	map_changed(disk, (offset + len - 1) / PAGE);
 }
 
 static bool has_written(const struct malloc_bdev *disk, uint64_t first, uint64_t pages)
@@ -153,7 +183,9 @@ static void zero_ranges(const struct malloc_bdev *disk, const struct io *io)
 		if (unmap)
 			map_unmapped(disk, range->offset, range->len);
 		zero(disk, range, unmap);
-		if (!unmap)
+		if (unmap)
+			map_edges_changed(disk, range->offset, range->len);
+		else
 			map_written(disk, range->offset, range->len);
 	}
 }
@@ -216,6 +248,7 @@ static void malloc_destroy(struct vhc_bdev *bdev)
 	struct malloc_bdev *disk = (struct malloc_bdev *)bdev;
 
 	vhc_pages_free(&disk->pages);
+	free(disk->copied);
 	free(disk->map);
 	free(disk);
 }
@@ -230,11 +263,16 @@ static const struct bdev_ops malloc_ops = {
     .destroy = malloc_destroy,
 };
 
+/* To the end of the last block, so that blocks can be looked at whole. */
+static uint64_t map_bytes(const struct vhc_pages *pages, uint32_t block_size)
+{
+	return pages->size / PAGE + block_size / PAGE + 1;
+}
+
 /* A map of pages that nobody has written. */
 static _Atomic uint8_t *map_create(const struct vhc_pages *pages, uint32_t block_size)
 {
-	/* To the end of the last block, so that blocks can be looked at whole. */
-	return calloc(pages->size / PAGE + block_size / PAGE + 1, 1);
+	return calloc(map_bytes(pages, block_size), 1);
 }
 
 static void take_pages(struct malloc_bdev *disk, const struct vhc_pages *pages,
@@ -268,15 +306,102 @@ int vhc_bdev_malloc_create(const struct vhc_pages *pages, uint32_t block_size, u
 	return 0;
 }
 
-/* Copies what was written of a disk to fresh pages, which are zero. */
+/* ---- Moving ---- */
+
+/* Has every store that another thread made before it looked at the map be seen here. */
+static int wait_for_stores(void)
+{
+	static atomic_bool registered;
+
+	if (!atomic_load(&registered) &&
+	    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) < 0)
+		return -errno;
+	atomic_store(&registered, true);
+	return syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) < 0 ? -errno : 0;
+}
+
+static bool change_state(struct malloc_bdev *disk, uint64_t page, uint8_t from, uint8_t to)
+{
+	return atomic_compare_exchange_strong(&disk->map[page], &from, to);
+}
+
+/* Forgets what was copied. */
+static void copy_end(struct malloc_bdev *disk)
+{
+	const uint64_t pages = disk->pages.size / PAGE;
+
+	for (uint64_t page = 0; disk->copy && page < pages; page++)
+		change_state(disk, page, PAGE_COPIED, PAGE_WRITTEN);
+	free(disk->copied);
+	disk->copied = disk->copy = NULL;
+}
+
+static int copy_begin(struct malloc_bdev *disk, uint8_t *to)
+{
+	if (disk->copy == to)
+		return 0;
+	copy_end(disk);
+	disk->copied = calloc(disk->pages.size / PAGE, 1);
+	if (!disk->copied)
+		return -ENOMEM;
+	disk->copy = to;
+	return 0;
+}
+
+int vhc_bdev_malloc_copy(struct vhc_bdev *bdev, const struct vhc_pages *pages, uint64_t offset,
+			 uint64_t len)
+{
+	struct malloc_bdev *disk = (struct malloc_bdev *)bdev;
+	const uint64_t first = offset / PAGE, end = (offset + len) / PAGE;
+	int count = 0, err;
+
+	if (bdev->ops != &malloc_ops || offset % PAGE || len % PAGE || len > INT32_MAX ||
+	    offset > disk->pages.size || len > disk->pages.size - offset ||
+	    offset + len > pages->size)
+		return -EINVAL;
+	if (!len) {
+		copy_end(disk);
+		return 0;
+	}
+	err = copy_begin(disk, (uint8_t *)(uintptr_t)pages->addr);
+	if (err)
+		return err;
+	for (uint64_t page = first; page < end; page++)
+		change_state(disk, page, PAGE_WRITTEN, PAGE_COPYING);
+	err = wait_for_stores();
+	for (uint64_t page = first; page < end; page++) {
+		if (err) {
+			change_state(disk, page, PAGE_COPYING, PAGE_WRITTEN);
+		} else if (atomic_load(&disk->map[page]) == PAGE_COPYING) {
+			disk->copied[page] = 1;
+			memcpy(disk->copy + page * PAGE, disk->data + page * PAGE, PAGE);
+			/* Unless it was written meanwhile: then it is copied again. */
+			change_state(disk, page, PAGE_COPYING, PAGE_COPIED);
+			count++;
+		}
+	}
+	return err ? err : count;
+}
+
+/*
+ * Copies what was written of a disk to other pages, which are zero but for what
+ * vhc_bdev_malloc_copy has put there.
+ */
 static void copy_disk(const struct malloc_bdev *disk, uint8_t *to, _Atomic uint8_t *map,
 		      uint64_t len)
 {
-	for (uint64_t at = 0; at < len; at += PAGE) {
-		if (!has_written(disk, at / PAGE, 1))
-			continue;
-		memcpy(to + at, disk->data + at, len - at < PAGE ? len - at : PAGE);
-		atomic_store_explicit(&map[at / PAGE], 1, memory_order_relaxed);
+	const uint8_t *copied = disk->copy == to ? disk->copied : NULL;
+
+	for (uint64_t at = 0, page = 0; at < len; at += PAGE, page++) {
+		const uint8_t state = atomic_load_explicit(&disk->map[page], memory_order_acquire);
+		const uint64_t n = len - at < PAGE ? len - at : PAGE;
+
+		if (state != PAGE_EMPTY)
+			atomic_store_explicit(&map[page], PAGE_WRITTEN, memory_order_relaxed);
+		if (state == PAGE_EMPTY && copied && copied[page])
+			memset(to + at, 0, n);
+		else if (state == PAGE_WRITTEN)
+			memcpy(to + at, disk->data + at, n);
 	}
 }
 
@@ -294,11 +419,51 @@ int vhc_bdev_malloc_move(struct vhc_bdev *bdev, const struct vhc_pages *pages, u
 	map = map_create(pages, bdev->block_size);
 	if (!map)
 		return -ENOMEM;
+	if (disk->copy != (uint8_t *)(uintptr_t)pages->addr)
+		copy_end(disk);
 	copy_disk(disk, (uint8_t *)(uintptr_t)pages->addr, map,
 		  (old_blocks < num_blocks ? old_blocks : num_blocks) * bdev->block_size);
 	vhc_pages_free(&disk->pages);
 	free(disk->map);
+	free(disk->copied);
+	disk->copied = disk->copy = NULL;
 	take_pages(disk, pages, map);
 	atomic_store(&bdev->num_blocks, num_blocks);
+	return 0;
+}
+
+int vhc_bdev_malloc_save_map(struct vhc_bdev *bdev, int32_t fd)
+{
+	const struct malloc_bdev *disk = (struct malloc_bdev *)bdev;
+	uint64_t at = 0, end;
+
+	if (bdev->ops != &malloc_ops)
+		return -EINVAL;
+	end = map_bytes(&disk->pages, bdev->block_size);
+	while (at < end) {
+		ssize_t n = pwrite(fd, (const uint8_t *)disk->map + at, end - at, (off_t)at);
+
+		if (n < 0)
+			return -errno;
+		at += (uint64_t)n;
+	}
+	return 0;
+}
+
+int vhc_bdev_malloc_load_map(struct vhc_bdev *bdev, int32_t fd)
+{
+	const struct malloc_bdev *disk = (struct malloc_bdev *)bdev;
+	uint64_t at = 0, end;
+
+	if (bdev->ops != &malloc_ops)
+		return -EINVAL;
+	end = map_bytes(&disk->pages, bdev->block_size);
+	while (at < end) {
+		ssize_t n = pread(fd, (uint8_t *)disk->map + at, end - at, (off_t)at);
+
+		if (n <= 0)
+			return n < 0 ? -errno : -EINVAL;
+		at += (uint64_t)n;
+	}
 	return 0;
 }

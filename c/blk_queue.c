@@ -15,13 +15,22 @@ static void put_refused(struct queue *queue, struct io *io, const struct blk_ans
 	stats_count(queue->stats, answer->op, 1, 0, answer->error, ns);
 }
 
-/* Reads a request of any shape. Returns false if it was answered instead. */
-__attribute__((noinline)) static bool read_any(struct queue *queue, const struct blk_limits *limits,
-					       uint32_t head, struct io *io)
+/*
+ * Reads a request of any shape. Returns 1 if it is for the backend, 0 if it was answered
+ * instead, -ENXIO if it is about memory that is not there yet.
+ */
+__attribute__((noinline)) static int read_any(struct queue *queue, const struct blk_limits *limits,
+					      const struct ring_head *first, struct io *io)
 {
 	struct blk_answer answer = {.op = VHC_OP_OTHER, .error = true};
+	const uint32_t head = first->index;
+	struct ring_triple triple;
 	struct ring_chain chain;
 	int result;
+
+	if (ring_map_packed_triple(queue->ring, first, BLK_HEADER_SIZE, 1, &triple) &&
+	    blk_parse_triple(queue->blk, limits, &triple, io))
+		return 1;
 
 	io->flags = 0;
 	io->iov = io->inline_iov;
@@ -31,33 +40,46 @@ __attribute__((noinline)) static bool read_any(struct queue *queue, const struct
 		io_large_iov(io);
 		result = ring_map(queue->ring, head, io->iov, VHC_CHAIN_MAX_IOV, &chain);
 	}
+	if (__builtin_expect(result == -ENXIO, 0)) {
+		if (!queue->own.sync)
+			queue_release_iov(queue, io);
+		return result;
+	}
 	if (result == 0 && blk_parse(queue->blk, limits, io, &chain, &answer)) {
 		queue->own.uncommon = true;
-		return true;
+		return 1;
 	}
 	put_refused(queue, io, &answer);
-	return false;
+	return 0;
 }
 
 /* Reads a batch's requests. Returns how many are for the backend, at ios. */
-static inline uint32_t read_requests(struct queue *queue, const struct ring_head *heads, uint32_t n,
-				     struct io **ios)
+static inline uint32_t read_requests(struct queue *queue, const struct ring_head *heads,
+				     uint32_t *n, struct io **ios)
 {
+	const uint32_t taken = *n;
 	const struct blk_limits limits = blk_limits(queue->blk);
 	const struct vhc_ring *ring = queue->ring;
 	const struct vhc_blk *blk = queue->blk;
 	struct io **at = ios;
 
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < taken; i++) {
 		struct io *io = &queue->ios[heads[i].index];
 		struct ring_triple triple;
 
 		if (__builtin_expect(
 			!ring_map_triple(ring, &heads[i], BLK_HEADER_SIZE, 1, &triple) ||
 			    !blk_parse_triple(blk, &limits, &triple, io),
-			0) &&
-		    !read_any(queue, &limits, heads[i].index, io))
-			continue;
+			0)) {
+			int result = read_any(queue, &limits, &heads[i], io);
+
+			if (result == 0)
+				continue;
+			if (result < 0) {
+				*n = batch_cut(queue, heads, i, taken);
+				break;
+			}
+		}
 		queue->own.counts[io->op]++;
 		queue->own.bytes[io->op] += io->len;
 		*at++ = io;
@@ -82,10 +104,10 @@ static uint32_t blk_queue_poll(struct queue *queue)
 
 	if (n == 0)
 		return 0;
-	accepted = read_requests(queue, heads, n, ios);
+	accepted = read_requests(queue, heads, &n, ios);
 	if (accepted > 0)
 		submit(queue, ios, accepted);
-	ns = batch_end(queue);
+	ns = batch_end(queue, heads, n);
 	if (queue->own.sync) {
 		/* The stack is as it was before the batch. */
 		queue->free_large = queue->num_large;

@@ -1,56 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* The driver side of a split virtqueue: what does not run once per request. */
+/* The driver side of a virtqueue: what does not run once per request. */
 #include "driver_ring.h"
 
 #include <fcntl.h>
+#include <linux/virtio_config.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PART_ALIGN 128u /* the two sides write different pairs of cache lines */
+#define PAGE 4096u
 
-static uint64_t align_up(uint64_t value, uint64_t to)
+int vhc_driver_ring_layout(uint32_t size, uint64_t features, struct vhc_driver_ring_layout *out)
 {
-	return (value + to - 1) & ~(to - 1);
-}
-
-static uint64_t tables_offset(uint32_t size, uint64_t used)
-{
-	return align_up(used + sizeof(struct vring_used) + sizeof(struct vring_used_elem) * size +
-			    sizeof(uint16_t),
-			PART_ALIGN);
-}
-
-int vhc_driver_ring_layout(uint32_t size, struct vhc_driver_ring_layout *out)
-{
-	if (size == 0 || size > VHC_RING_MAX_SIZE || (size & (size - 1)))
+	const bool packed = features >> VIRTIO_F_RING_PACKED & 1;
+	if (size == 0 || size > VHC_RING_MAX_SIZE || (!packed && (size & (size - 1))))
 		return -EINVAL;
-	out->avail = align_up(sizeof(struct vring_desc) * (uint64_t)size, PART_ALIGN);
-	out->used = align_up(out->avail + sizeof(struct vring_avail) + sizeof(uint16_t) * size +
-				 sizeof(uint16_t),
-			     PART_ALIGN);
-	uint64_t tables = tables_offset(size, out->used);
-	out->bytes = align_up(
-	    tables + sizeof(struct vring_desc) * VHC_DRIVER_RING_INDIRECT * (uint64_t)size, 4096);
+	if (packed)
+		driver_packed_layout(size, out);
+	else
+		driver_split_layout(size, out);
+	out->bytes = (out->bytes + PAGE - 1) & ~(uint64_t)(PAGE - 1);
 	return 0;
-}
-
-static void place(struct vhc_driver_ring *ring, uint64_t addr,
-		  const struct vhc_driver_ring_layout *layout)
-{
-	struct vring_avail *avail = (struct vring_avail *)(addr + layout->avail);
-	struct vring_used *used = (struct vring_used *)(addr + layout->used);
-	ring->desc = (struct vring_desc *)addr;
-	ring->avail_flags = &avail->flags;
-	ring->avail_idx = &avail->idx;
-	ring->avail_ring = avail->ring;
-	ring->used_event = &avail->ring[ring->size];
-	ring->used_flags = &used->flags;
-	ring->used_idx = &used->idx;
-	ring->used_ring = used->ring;
-	ring->avail_event = (const uint16_t *)&used->ring[ring->size];
-	ring->tables = (struct vring_desc *)(addr + tables_offset(ring->size, layout->used));
 }
 
 static void free_ring(struct vhc_driver_ring *ring)
@@ -59,6 +30,8 @@ static void free_ring(struct vhc_driver_ring *ring)
 		close(ring->kick_fd);
 	if (ring->call_fd >= 0)
 		close(ring->call_fd);
+	if (ring->packed)
+		free(ring->of_packed.chains);
 	free(ring->chains);
 	free(ring->next);
 	free(ring);
@@ -70,12 +43,20 @@ static int duplicate(int fd, int *out)
 	return fd >= 0 && *out < 0 ? -errno : 0;
 }
 
-static int fill_in(struct vhc_driver_ring *ring, const struct vhc_driver_ring_config *config,
-		   const struct vhc_driver_ring_layout *layout)
+static int place(struct vhc_driver_ring *ring, uint64_t addr)
+{
+	if (ring->packed)
+		return driver_packed_place(ring, addr);
+	driver_split_place(ring, addr);
+	return 0;
+}
+
+static int fill_in(struct vhc_driver_ring *ring, const struct vhc_driver_ring_config *config)
 {
 	ring->size = ring->num_free = config->size;
 	ring->gpa_delta = config->gpa_delta;
 	ring->stats = (struct vhc_stats *)config->stats;
+	ring->packed = config->features >> VIRTIO_F_RING_PACKED & 1;
 	ring->event_idx = config->features >> VIRTIO_RING_F_EVENT_IDX & 1;
 	ring->indirect = config->features >> VIRTIO_RING_F_INDIRECT_DESC & 1;
 	ring->chains = calloc(ring->size, sizeof(*ring->chains));
@@ -84,8 +65,9 @@ static int fill_in(struct vhc_driver_ring *ring, const struct vhc_driver_ring_co
 		return -ENOMEM;
 	for (uint32_t i = 0; i < ring->size; i++)
 		ring->next[i] = (uint16_t)(i + 1);
-	place(ring, config->addr, layout);
-	int rc = duplicate(config->kick_fd, &ring->kick_fd);
+	int rc = place(ring, config->addr);
+	if (rc == 0)
+		rc = duplicate(config->kick_fd, &ring->kick_fd);
 	return rc ? rc : duplicate(config->call_fd, &ring->call_fd);
 }
 
@@ -93,17 +75,17 @@ int vhc_driver_ring_create(const struct vhc_driver_ring_config *config,
 			   struct vhc_driver_ring **out)
 {
 	struct vhc_driver_ring_layout layout;
-	int rc = vhc_driver_ring_layout(config->size, &layout);
+	int rc = vhc_driver_ring_layout(config->size, config->features, &layout);
 	if (rc)
 		return rc;
-	if (config->addr == 0 || config->addr % 4096)
+	if (config->addr == 0 || config->addr % PAGE)
 		return -EINVAL;
 	struct vhc_driver_ring *ring = calloc(1, sizeof(*ring));
 	if (!ring)
 		return -ENOMEM;
 	ring->kick_fd = ring->call_fd = -1;
 	atomic_init(&ring->refs, 1);
-	rc = fill_in(ring, config, &layout);
+	rc = fill_in(ring, config);
 	if (rc) {
 		free_ring(ring);
 		return rc;
@@ -126,54 +108,6 @@ void vhc_driver_ring_release(struct vhc_driver_ring *ring)
 
 /* ---- Chains ---------------------------------------------------------------- */
 
-static uint16_t take_free(struct vhc_driver_ring *ring)
-{
-	uint16_t i = ring->first_free;
-	ring->first_free = ring->next[i];
-	ring->num_free--;
-	return i;
-}
-
-static struct vring_desc describe(const struct vhc_driver_ring *ring, const struct vhc_iov *iov,
-				  uint32_t i, uint32_t num_out, uint32_t num)
-{
-	return (struct vring_desc){
-	    .addr = iov[i].addr + ring->gpa_delta,
-	    .len = (uint32_t)iov[i].len,
-	    .flags = (uint16_t)((i >= num_out ? VRING_DESC_F_WRITE : 0) |
-				(i + 1 < num ? VRING_DESC_F_NEXT : 0)),
-	    .next = (uint16_t)(i + 1 < num ? i + 1 : 0),
-	};
-}
-
-static uint16_t build_indirect(struct vhc_driver_ring *ring, const struct vhc_iov *iov,
-			       uint32_t num_out, uint32_t num)
-{
-	uint16_t head = take_free(ring);
-	struct vring_desc *table = &ring->tables[head * VHC_DRIVER_RING_INDIRECT];
-	for (uint32_t i = 0; i < num; i++)
-		table[i] = describe(ring, iov, i, num_out, num);
-	ring->desc[head] = (struct vring_desc){
-	    .addr = (uint64_t)table + ring->gpa_delta,
-	    .len = (uint32_t)(num * sizeof(*table)),
-	    .flags = VRING_DESC_F_INDIRECT,
-	};
-	return head;
-}
-
-static uint16_t build_direct(struct vhc_driver_ring *ring, const struct vhc_iov *iov,
-			     uint32_t num_out, uint32_t num)
-{
-	uint16_t head = ring->first_free;
-	for (uint32_t i = 0; i < num; i++) {
-		uint16_t at = take_free(ring);
-		ring->desc[at] = describe(ring, iov, i, num_out, num);
-		if (i + 1 < num)
-			ring->desc[at].next = ring->first_free;
-	}
-	return head;
-}
-
 int driver_ring_build(struct vhc_driver_ring *ring, const struct vhc_iov *iov, uint32_t num_out,
 		      uint32_t num_in, uint64_t token, bool kept)
 {
@@ -188,12 +122,13 @@ int driver_ring_build(struct vhc_driver_ring *ring, const struct vhc_iov *iov, u
 	uint32_t count = indirect ? 1 : (uint32_t)num;
 	if (count > ring->num_free)
 		return -ENOSPC;
-	uint16_t head = indirect ? build_indirect(ring, iov, num_out, (uint32_t)num)
-				 : build_direct(ring, iov, num_out, (uint32_t)num);
+	uint16_t head = ring->packed
+			    ? driver_packed_build(ring, iov, num_out, (uint32_t)num, indirect)
+			    : driver_split_build(ring, iov, num_out, (uint32_t)num, indirect);
 	ring->chains[head] = (struct driver_chain){
 	    .token = token,
 	    .count = (uint16_t)count,
-	    .indirect = indirect,
+	    .in_table = indirect ? (uint8_t)num : 0,
 	    .kept = kept,
 	};
 	return head;
@@ -209,15 +144,6 @@ void driver_ring_drop(struct vhc_driver_ring *ring, uint16_t head)
 	ring->first_free = head;
 	ring->num_free += count;
 	ring->chains[head].count = 0;
-}
-
-struct vring_desc *driver_ring_piece(struct vhc_driver_ring *ring, uint16_t head, uint32_t n)
-{
-	if (ring->chains[head].indirect)
-		return &ring->tables[head * VHC_DRIVER_RING_INDIRECT + n];
-	while (n--)
-		head = ring->next[head];
-	return &ring->desc[head];
 }
 
 int vhc_driver_ring_add(struct vhc_driver_ring *ring, const struct vhc_iov *iov, uint32_t num_out,
@@ -237,12 +163,12 @@ int vhc_driver_ring_kick(struct vhc_driver_ring *ring)
 
 int vhc_driver_ring_get(struct vhc_driver_ring *ring, uint64_t *token, uint32_t *len)
 {
-	int n = driver_ring_ready(ring);
+	int n = driver_ring_ready_as(ring, ring->packed);
 	if (n <= 0)
 		return n;
-	int head = driver_ring_take(ring, len);
+	int head = driver_ring_take_as(ring, ring->packed, len);
 	if (head < 0)
-		return head;
+		return head == -EAGAIN ? 0 : head;
 	*token = ring->chains[head].token;
 	if (!ring->chains[head].kept)
 		driver_ring_drop(ring, (uint16_t)head);
@@ -259,34 +185,20 @@ void driver_ring_notify(struct vhc_driver_ring *ring)
 		;
 }
 
-static void set_event(struct vhc_driver_ring *ring, uint16_t event)
-{
-	ring->event = event;
-	__atomic_store_n(ring->used_event, event, __ATOMIC_SEQ_CST);
-}
-
-void driver_ring_quiet(struct vhc_driver_ring *ring)
-{
-	set_event(ring, ring->last_used + 0x8000);
-}
-
 bool driver_ring_arm(struct vhc_driver_ring *ring)
 {
 	ring->armed = true;
-	if (ring->event_idx)
-		set_event(ring, ring->last_used);
-	else
-		__atomic_store_n(ring->avail_flags, 0, __ATOMIC_SEQ_CST);
-	/* Sequentially consistent after the store: one of the two sides sees the other. */
-	return __atomic_load_n(ring->used_idx, __ATOMIC_SEQ_CST) != ring->last_used || ring->broken;
+	bool ready = ring->packed ? driver_packed_arm(ring) : driver_split_arm(ring);
+	return ready || ring->broken;
 }
 
 void driver_ring_disarm(struct vhc_driver_ring *ring)
 {
 	ring->armed = false;
-	driver_ring_quiet(ring);
-	if (!ring->event_idx)
-		__atomic_store_n(ring->avail_flags, VRING_AVAIL_F_NO_INTERRUPT, __ATOMIC_RELAXED);
+	if (ring->packed)
+		driver_packed_disarm(ring);
+	else
+		driver_split_disarm(ring);
 }
 
 void driver_ring_take_call(struct vhc_driver_ring *ring)

@@ -13,4 +13,7 @@
  */
 int event_queue_send(struct queue *queue, const uint8_t event[EVENT_BYTES]);
 
+/* Returns the buffers that a predecessor took, with no event in them; how many. */
+uint32_t event_queue_return(struct queue *queue);
+
 #endif

@@ -31,6 +31,14 @@ int vhc_eventfd_signal(int32_t fd)
 	return write(fd, &one, sizeof(one)) < 0 ? -errno : 0;
 }
 
+int vhc_eventfd_take(int32_t fd)
+{
+	uint64_t value;
+	if (read(fd, &value, sizeof(value)) == sizeof(value))
+		return 1;
+	return errno == EAGAIN ? 0 : -errno;
+}
+
 void vhc_copy_out(uint64_t addr, uint8_t *buf, uint32_t len)
 {
 	if (len)

@@ -6,11 +6,14 @@
 void lane_set_channel(struct lane *lane, struct bdev_channel *channel)
 {
 	bool scsi = lane->queue->kind == QUEUE_SCSI;
+	bool plain = lane->queue->ring->plain;
 
 	lane->channel = channel;
 	lane->sync = channel->bdev->ops->poll == NULL;
-	if (lane->sync)
+	if (lane->sync && plain)
 		lane->end = scsi ? LANE_SCSI_NOW : LANE_BLK_NOW;
+	else if (lane->sync)
+		lane->end = scsi ? LANE_SCSI_NOW_ANY : LANE_BLK_NOW_ANY;
 	else
 		lane->end = scsi ? LANE_SCSI_LATER : LANE_BLK_LATER;
 }

@@ -14,10 +14,15 @@ struct reactor_channel;
 struct task;
 struct vhc_lun;
 
-/* What becomes of a request when the backend ends it. "Now" is in the batch that submits it. */
+/*
+ * What becomes of a request when the backend ends it. "Now" is in the batch that submits
+ * it; to a plain split ring, which is what costs nothing to find out, or to any.
+ */
 enum lane_end {
 	LANE_BLK_NOW,
 	LANE_SCSI_NOW,
+	LANE_BLK_NOW_ANY,
+	LANE_SCSI_NOW_ANY,
 	LANE_BLK_LATER,
 	LANE_SCSI_LATER,
 	LANE_DIRECT, /* it has no ring: see direct.c */

@@ -213,7 +213,7 @@ static int build_chain(struct vhc_load *load, struct load_ring *on, uint32_t i)
 		return head;
 	on->slots[i].head = (uint16_t)head;
 	on->slots[i].op = VHC_OP_OTHER; /* neither: the first use sets the direction */
-	on->slots[i].data = driver_ring_piece(on->ring, (uint16_t)head, 1);
+	on->slots[i].data = on->data + (uint64_t)i * load->config.block_size;
 	return 0;
 }
 

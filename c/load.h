@@ -19,7 +19,7 @@
 struct load_slot {
 	uint64_t submitted; /* tick */
 	uint64_t block;	    /* of the load's, not of the device's */
-	struct vring_desc *data;
+	uint8_t *data;	    /* its part of the ring's; NULL: it has no chain */
 	uint16_t head;
 	uint8_t op;	    /* VHC_OP_READ or VHC_OP_WRITE */
 	uint8_t generation; /* verify: what is written, or is to be read; 0: not known */
@@ -105,10 +105,9 @@ uint64_t load_verify_claim_written(struct vhc_load *load);
 uint64_t load_verify_count(const struct vhc_load *load);
 
 /* Before a request is offered: fills in what it writes, notes what it must read. */
-void load_verify_prepare(struct vhc_load *load, struct load_slot *slot, uint8_t *data);
+void load_verify_prepare(struct vhc_load *load, struct load_slot *slot);
 
 /* After it: checks what was read. */
-void load_verify_finish(struct vhc_load *load, struct load_slot *slot, const uint8_t *data,
-			bool failed);
+void load_verify_finish(struct vhc_load *load, struct load_slot *slot, bool failed);
 
 #endif

@@ -43,21 +43,30 @@ static void fill_command(const struct vhc_load *load, const struct load_ring *on
 	}
 }
 
-static uint8_t *data_of(const struct vhc_load *load, const struct load_ring *on, uint32_t i)
+/* A piece in shared memory, as the ring is told of it: the ring adds its own delta. */
+static struct vhc_iov piece(const struct vhc_load *load, const struct load_ring *on, uint8_t *at,
+			    uint64_t len)
 {
-	return on->data + (uint64_t)i * load->config.block_size;
+	const uint64_t delta = load->config.gpa_delta - on->ring->gpa_delta;
+	return (struct vhc_iov){(uint64_t)at + delta, len};
+}
+
+static struct vhc_iov status_iov(const struct vhc_load *load, const struct load_ring *on,
+				 uint32_t i)
+{
+	return piece(load, on, load_status(load, on, i),
+		     load->is_scsi ? LOAD_SCSI_RESPONSE_SIZE : 1);
 }
 
 int load_request_build(const struct vhc_load *load, const struct load_ring *on, uint32_t i)
 {
-	/* The ring adds its own delta. */
-	const uint64_t delta = load->config.gpa_delta - on->ring->gpa_delta;
+	const uint32_t header =
+	    load->is_scsi ? LOAD_SCSI_HEADER_SIZE : sizeof(struct virtio_blk_outhdr);
 	const struct vhc_iov iov[LOAD_PIECES] = {
-	    {(uint64_t)load_header(load, on, i) + delta,
-	     load->is_scsi ? LOAD_SCSI_HEADER_SIZE : sizeof(struct virtio_blk_outhdr)},
-	    {(uint64_t)data_of(load, on, i) + delta, load->config.block_size},
-	    {(uint64_t)load_status(load, on, i) + delta,
-	     load->is_scsi ? LOAD_SCSI_RESPONSE_SIZE : 1},
+	    piece(load, on, load_header(load, on, i), header),
+	    piece(load, on, on->data + (uint64_t)i * load->config.block_size,
+		  load->config.block_size),
+	    status_iov(load, on, i),
 	};
 	int head = driver_ring_build(on->ring, iov, 2, 1, i, true);
 	if (head < 0)
@@ -65,41 +74,24 @@ int load_request_build(const struct vhc_load *load, const struct load_ring *on, 
 	if (load->is_scsi)
 		fill_command(load, on, i);
 	else
-		memset(load_header(load, on, i), 0, sizeof(struct virtio_blk_outhdr));
+		memset(load_header(load, on, i), 0, header);
 	load_spoil_status(load, on, i);
 	return head;
 }
 
 /* ---- Directions ---------------------------------------------------------------------- */
 
-static void set_piece(struct vring_desc *desc, uint64_t addr, uint32_t len, uint16_t flags)
-{
-	desc->addr = addr;
-	desc->len = len;
-	desc->flags = flags;
-}
-
 /* Data comes before the response if it is written, and after it if it is read. */
 static void set_scsi_op(const struct vhc_load *load, const struct load_ring *on, uint32_t i,
 			bool read)
 {
-	const uint64_t delta = load->config.gpa_delta;
-	const uint64_t data = (uint64_t)data_of(load, on, i) + delta;
-	const uint64_t response = (uint64_t)load_status(load, on, i) + delta;
-	const uint32_t len = load->config.block_size;
-	struct vring_desc *second = driver_ring_piece(on->ring, on->slots[i].head, 1);
-	struct vring_desc *third = driver_ring_piece(on->ring, on->slots[i].head, 2);
+	const struct vhc_iov data = piece(load, on, on->slots[i].data, load->config.block_size);
+	const struct vhc_iov response = status_iov(load, on, i);
+	const uint16_t head = on->slots[i].head;
 	uint8_t *cdb = load_header(load, on, i) + LOAD_SCSI_CDB;
-	if (read) {
-		cdb[0] = load->is_wide ? READ_16 : READ_10;
-		set_piece(second, response, LOAD_SCSI_RESPONSE_SIZE,
-			  VRING_DESC_F_NEXT | VRING_DESC_F_WRITE);
-		set_piece(third, data, len, VRING_DESC_F_WRITE);
-	} else {
-		cdb[0] = load->is_wide ? WRITE_16 : WRITE_10;
-		set_piece(second, data, len, VRING_DESC_F_NEXT);
-		set_piece(third, response, LOAD_SCSI_RESPONSE_SIZE, VRING_DESC_F_WRITE);
-	}
+	cdb[0] = read ? (load->is_wide ? READ_16 : READ_10) : (load->is_wide ? WRITE_16 : WRITE_10);
+	driver_ring_set_piece(on->ring, head, 1, read ? response : data, read);
+	driver_ring_set_piece(on->ring, head, 2, read ? data : response, true);
 }
 
 void load_request_set_op(const struct vhc_load *load, struct load_ring *on, uint32_t i, uint8_t op)
@@ -113,5 +105,6 @@ void load_request_set_op(const struct vhc_load *load, struct load_ring *on, uint
 	}
 	((struct virtio_blk_outhdr *)load_header(load, on, i))->type =
 	    read ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT;
-	slot->data->flags = VRING_DESC_F_NEXT | (read ? VRING_DESC_F_WRITE : 0);
+	driver_ring_set_piece(on->ring, slot->head, 1,
+			      piece(load, on, slot->data, load->config.block_size), read);
 }

@@ -77,7 +77,7 @@ static inline bool prepare(struct vhc_load *load, struct load_ring *on, uint32_t
 	if (load->known) {
 		/* Else it is left as it was: writing it would cost the device a cache miss. */
 		load_spoil_status(load, on, i);
-		load_verify_prepare(load, slot, on->data + (uint64_t)i * load->config.block_size);
+		load_verify_prepare(load, slot);
 	}
 	return true;
 }
@@ -113,8 +113,7 @@ static inline struct finished finish(struct vhc_load *load, struct load_ring *on
 	struct load_slot *slot = &on->slots[i];
 	bool failed = load_failed(load, on, i);
 	if (load->known)
-		load_verify_finish(load, slot, on->data + (uint64_t)i * load->config.block_size,
-				   failed);
+		load_verify_finish(load, slot, failed);
 	return (struct finished){.ticks = now - slot->submitted, .op = slot->op, .failed = failed};
 }
 
@@ -161,34 +160,43 @@ static void count(struct vhc_load *load, const struct finished *requests, int n)
 	add_up(load, &tally);
 }
 
-/* Turns round what the device has done on a ring. Returns how many, or -EPROTO. */
-static int serve(struct vhc_load *load, struct load_ring *on)
+static inline __attribute__((always_inline)) int serve_as(struct vhc_load *load,
+							  struct load_ring *on, bool packed)
 {
 	struct vhc_driver_ring *ring = on->ring;
 	struct finished requests[BATCH];
-	int n = driver_ring_ready(ring);
+	int n = driver_ring_ready_as(ring, packed);
 	if (n <= 0)
 		return n;
 	if (n > BATCH)
 		n = BATCH;
 	uint64_t now = tick_now();
-	for (int done = 0; done < n; done++) {
+	int done = 0;
+	for (; done < n; done++) {
 		uint32_t len;
-		int head = driver_ring_take(ring, &len);
+		int head = driver_ring_take_as(ring, packed, &len);
+		if (packed && head == -EAGAIN)
+			break;
 		if (head < 0)
 			return head;
 		uint32_t i = (uint32_t)ring->chains[head].token;
 		requests[done] = finish(load, on, i, now);
 		if (prepare(load, on, i, now))
-			driver_ring_offer(ring, (uint16_t)head);
+			driver_ring_offer_as(ring, packed, (uint16_t)head);
 		else
 			load->inflight--;
 	}
-	driver_ring_publish(ring);
+	driver_ring_publish_as(ring, packed);
 	if (!load->readback)
-		count(load, requests, n);
+		count(load, requests, done);
 	check_limits(load, now);
-	return n;
+	return done;
+}
+
+/* Turns round what the device has done on a ring. Returns how many, or -EPROTO. */
+static int serve(struct vhc_load *load, struct load_ring *on)
+{
+	return on->ring->packed ? serve_as(load, on, true) : serve_as(load, on, false);
 }
 
 /* ---- Waiting ---------------------------------------------------------------------------- */

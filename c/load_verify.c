@@ -55,8 +55,9 @@ uint64_t load_verify_count(const struct vhc_load *load)
 	return n;
 }
 
-static void write_block(const struct vhc_load *load, const struct load_slot *slot, uint8_t *data)
+static void write_block(const struct vhc_load *load, const struct load_slot *slot)
 {
+	uint8_t *data = slot->data;
 	uint32_t len = load->config.block_size;
 	struct stamp stamp = {
 	    .magic = MAGIC,
@@ -74,9 +75,9 @@ static void write_block(const struct vhc_load *load, const struct load_slot *slo
 	memcpy(data, &stamp, sizeof(stamp));
 }
 
-static bool block_is_right(const struct vhc_load *load, const struct load_slot *slot,
-			   const uint8_t *data)
+static bool block_is_right(const struct vhc_load *load, const struct load_slot *slot)
 {
+	const uint8_t *data = slot->data;
 	struct stamp stamp;
 	memcpy(&stamp, data, sizeof(stamp));
 	return stamp.magic == MAGIC && stamp.offset == device_offset(load, slot->block) &&
@@ -85,17 +86,17 @@ static bool block_is_right(const struct vhc_load *load, const struct load_slot *
 	       stamp.crc == block_crc(data, load->config.block_size);
 }
 
-void load_verify_prepare(struct vhc_load *load, struct load_slot *slot, uint8_t *data)
+void load_verify_prepare(struct vhc_load *load, struct load_slot *slot)
 {
 	uint8_t known = load->known[slot->block].generation;
 	if (slot->op == VHC_OP_READ) {
 		slot->generation = known;
 		/* What the last read left here must not pass for what this one brings. */
-		memset(data, 0, sizeof(struct stamp));
+		memset(slot->data, 0, sizeof(struct stamp));
 		return;
 	}
 	slot->generation = known == UINT8_MAX ? 1 : known + 1;
-	write_block(load, slot, data);
+	write_block(load, slot);
 }
 
 static void count_check(struct vhc_load *load, const struct load_slot *slot, bool right)
@@ -108,8 +109,7 @@ static void count_check(struct vhc_load *load, const struct load_slot *slot, boo
 				      memory_order_relaxed);
 }
 
-void load_verify_finish(struct vhc_load *load, struct load_slot *slot, const uint8_t *data,
-			bool failed)
+void load_verify_finish(struct vhc_load *load, struct load_slot *slot, bool failed)
 {
 	struct load_block *block = &load->known[slot->block];
 	block->busy = false;
@@ -121,7 +121,7 @@ void load_verify_finish(struct vhc_load *load, struct load_slot *slot, const uin
 	if (slot->generation == 0 && load_writes(load))
 		return;
 	if (!failed)
-		count_check(load, slot, block_is_right(load, slot, data));
+		count_check(load, slot, block_is_right(load, slot));
 	else if (load->readback)
 		count_check(load, slot, false);
 }

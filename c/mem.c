@@ -2,43 +2,130 @@
 #include "mem.h"
 
 #include <errno.h>
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
-#include "sigbus.h"
+/* ---- Life ---- */
 
-#ifndef FUSE_SUPER_MAGIC
-#define FUSE_SUPER_MAGIC 0x65735546
-#endif
-
-int vhc_mem_create(struct vhc_mem **out)
+static struct vhc_mem *new_mem(void)
 {
 	struct vhc_mem *mem = calloc(1, sizeof(*mem));
 
-	if (!mem)
+	if (mem)
+		atomic_init(&mem->refs, 1);
+	return mem;
+}
+
+static void join(struct vhc_mem *mem, struct mem_family *family)
+{
+	atomic_fetch_add_explicit(&family->refs, 1, memory_order_relaxed);
+	mem->family = family;
+	mem->faulted = &family->faulted;
+}
+
+int vhc_mem_create(struct vhc_mem **out)
+{
+	struct vhc_mem *mem = new_mem();
+	struct mem_family *family = calloc(1, sizeof(*family));
+
+	if (!mem || !family) {
+		free(mem);
+		free(family);
 		return -ENOMEM;
-	atomic_init(&mem->refs, 1);
+	}
+	join(mem, family);
 	*out = mem;
 	return 0;
 }
 
+int vhc_mem_create_view(struct vhc_mem *mem, struct vhc_mem **out)
+{
+	struct vhc_mem *view;
+
+	if (mem_is_view(mem))
+		return -EINVAL;
+	view = new_mem();
+	if (!view)
+		return -ENOMEM;
+	mem_ref(mem);
+	view->table = mem;
+	view->faulted = mem->faulted;
+	*out = view;
+	return 0;
+}
+
+/* Drops one reference of any kind; whether it was the last. */
+static bool drop(atomic_uint *refs)
+{
+	return atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel) == 1;
+}
+
+static void release_region(struct mem_region *region)
+{
+	if (!drop(&region->refs))
+		return;
+	mapping_destroy(&region->mapping);
+	free(region);
+}
+
 void vhc_mem_release(struct vhc_mem *mem)
 {
-	if (!mem || atomic_fetch_sub_explicit(&mem->refs, 1, memory_order_acq_rel) != 1)
+	if (!mem || !drop(&mem->refs))
 		return;
-	for (uint32_t i = 0; i < mem->count; i++) {
-		struct mem_region *region = &mem->regions[i];
-
-		sigbus_unguard(region->guard);
-		munmap((void *)(uintptr_t)region->map, region->map_size);
-	}
+	/* The guards of the regions point to the family. */
+	for (uint32_t i = 0; i < mem->by_user.count; i++)
+		release_region(mem->regions[i]);
+	if (mem->family && drop(&mem->family->refs))
+		free(mem->family);
+	vhc_mem_release(mem->table);
+	free(mem->by_gpa.ranges);
+	free(mem->by_user.ranges);
+	free(mem->by_host.ranges);
 	free(mem->regions);
 	free(mem);
+}
+
+/* Gives a new table all regions of `from`. */
+static int copy_regions(const struct vhc_mem *from, struct vhc_mem *to)
+{
+	uint32_t count = from->by_user.count;
+	int result = mem_index_copy(&from->by_host, &to->by_host);
+
+	to->regions = calloc(count + 1, sizeof(struct mem_region *));
+	if (result || !to->regions)
+		return -ENOMEM;
+	/* Last: it says how many there are to release. */
+	result = mem_index_copy(&from->by_user, &to->by_user);
+	for (uint32_t i = 0; i < count && result == 0; i++) {
+		to->regions[i] = from->regions[i];
+		atomic_fetch_add_explicit(&to->regions[i]->refs, 1, memory_order_relaxed);
+	}
+	return result;
+}
+
+int vhc_mem_clone(const struct vhc_mem *mem, struct vhc_mem **out)
+{
+	struct vhc_mem *clone = new_mem();
+	int result;
+
+	if (!clone)
+		return -ENOMEM;
+	if (mem_is_view(mem)) {
+		mem_ref(mem->table);
+		clone->table = mem->table;
+		clone->faulted = mem->faulted;
+	} else {
+		join(clone, mem->family);
+	}
+	result = mem_index_copy(&mem->by_gpa, &clone->by_gpa);
+	if (result == 0 && !mem_is_view(mem))
+		result = copy_regions(mem, clone);
+	if (result) {
+		vhc_mem_release(clone);
+		return result;
+	}
+	*out = clone;
+	return 0;
 }
 
 int vhc_mem_faulted(const struct vhc_mem *mem)
@@ -46,159 +133,130 @@ int vhc_mem_faulted(const struct vhc_mem *mem)
 	return mem_faulted(mem);
 }
 
-/* Whether [a, a + a_len) and [b, b + b_len) share a byte; neither wraps. */
-static bool overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
-{
-	return a < b ? b - a < a_len : a - b < b_len;
-}
+/* ---- Regions ---- */
 
 static int check_region(const struct vhc_mem *mem, const struct mem_region *new)
 {
-	if (new->size == 0 || new->gpa > UINT64_MAX - new->size ||
+	if (mem_is_view(mem) || new->size == 0 || new->gpa > UINT64_MAX - new->size ||
 	    new->user_addr > UINT64_MAX - new->size)
 		return -EINVAL;
-	if (mem->count == VHC_MEM_MAX_REGIONS)
+	if (mem->by_user.count == VHC_MEM_MAX_REGIONS)
 		return -ENOSPC;
-	for (uint32_t i = 0; i < mem->count; i++) {
-		const struct mem_region *old = &mem->regions[i];
-
-		if (overlap(old->gpa, old->size, new->gpa, new->size) ||
-		    overlap(old->user_addr, old->size, new->user_addr, new->size))
-			return -EINVAL;
-	}
-	return 0;
-}
-
-/*
- * Finds the page size of a file and refuses what must not be mapped: a file
- * that ends before the region, one that is not regular, and one on FUSE, where
- * the peer could make a page fault, and so a reactor, wait forever.
- */
-static int check_file(int fd, uint64_t offset, uint64_t size, uint64_t *page_size)
-{
-	struct stat file;
-	struct statfs system;
-
-	if (fstat(fd, &file) || fstatfs(fd, &system))
-		return -errno;
-	if (!S_ISREG(file.st_mode) || system.f_type == FUSE_SUPER_MAGIC)
+	if (mem_index_overlaps(&mem->by_gpa, new->gpa, new->size) ||
+	    mem_index_overlaps(&mem->by_user, new->user_addr, new->size))
 		return -EINVAL;
-	if (offset > (uint64_t)file.st_size || size > (uint64_t)file.st_size - offset)
-		return -EINVAL;
-	*page_size = system.f_type == HUGETLBFS_MAGIC ? (uint64_t)system.f_bsize
-						      : (uint64_t)sysconf(_SC_PAGESIZE);
 	return 0;
 }
 
-/* Maps whole pages around the region: hugetlbfs maps from multiples of its page size only. */
-static int map_region(struct mem_region *region, int fd, uint64_t offset, uint64_t page_size)
+static int reserve_region(struct vhc_mem *mem)
 {
-	uint64_t before = offset & (page_size - 1);
-	uint64_t length = (before + region->size + page_size - 1) & ~(page_size - 1);
-	void *at = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
-			(off_t)(offset - before));
+	struct mem_region **regions =
+	    realloc(mem->regions, (mem->by_user.count + 1) * sizeof(*regions));
 
-	if (at == MAP_FAILED)
-		return -errno;
-	/* A guest's memory has no place in a core dump of this process. */
-	madvise(at, length, MADV_DONTDUMP);
-	region->map = (uint64_t)(uintptr_t)at;
-	region->map_size = length;
-	region->host = region->map + before;
+	if (!regions)
+		return -ENOMEM;
+	mem->regions = regions;
+	if (mem_index_reserve(&mem->by_gpa, 1) || mem_index_reserve(&mem->by_user, 1) ||
+	    mem_index_reserve(&mem->by_host, 1))
+		return -ENOMEM;
 	return 0;
 }
 
-static void insert_region(struct vhc_mem *mem, const struct mem_region *region)
+/* There is room for it. */
+static void insert_region(struct vhc_mem *mem, struct mem_region *region)
 {
-	uint32_t at = mem->count;
+	const uint64_t host = region->mapping.host;
+	const uint64_t size = region->size;
+	const uint64_t access = VHC_MEM_READ | VHC_MEM_WRITE;
 
-	while (at > 0 && mem->regions[at - 1].gpa > region->gpa)
-		at--;
-	memmove(&mem->regions[at + 1], &mem->regions[at],
-		(mem->count - at) * sizeof(*mem->regions));
-	mem->regions[at] = *region;
-	mem->count++;
+	mem->regions[mem->by_user.count] = region;
+	mem_index_add(&mem->by_gpa, (struct mem_range){region->gpa, size, host, access});
+	mem_index_add(&mem->by_user, (struct mem_range){region->user_addr, size, host, access});
+	mem_index_add(&mem->by_host, (struct mem_range){host, size, region->gpa, access});
 }
 
 int vhc_mem_add_region(struct vhc_mem *mem, uint64_t gpa, uint64_t size, uint64_t user_addr,
 		       int32_t fd, uint64_t offset)
 {
-	struct mem_region region = {.gpa = gpa, .size = size, .user_addr = user_addr};
-	uint64_t page_size = 0;
-	int result = check_region(mem, &region);
+	const struct mem_region new = {.refs = 1, .gpa = gpa, .size = size, .user_addr = user_addr};
+	struct mem_region *region;
+	int result = check_region(mem, &new);
 
 	if (result == 0)
-		result = check_file(fd, offset, size, &page_size);
+		result = reserve_region(mem);
 	if (result)
 		return result;
-
-	struct mem_region *regions =
-	    realloc(mem->regions, (mem->count + 1) * sizeof(*mem->regions));
-
-	if (!regions)
+	region = malloc(sizeof(*region));
+	if (!region)
 		return -ENOMEM;
-	mem->regions = regions;
-	result = map_region(&region, fd, offset, page_size);
-	if (result)
+	*region = new;
+	result = mapping_create(&region->mapping, fd, offset, size, &mem->family->faulted);
+	if (result) {
+		free(region);
 		return result;
-	region.guard = sigbus_guard(region.map, region.map_size, page_size, &mem->faulted);
-	if (!region.guard) {
-		munmap((void *)(uintptr_t)region.map, region.map_size);
-		return -ENOMEM;
 	}
-	insert_region(mem, &region);
+	insert_region(mem, region);
 	return 0;
 }
 
-/* The region that holds gpa, or NULL. */
-static const struct mem_region *find_region(const struct vhc_mem *mem, uint64_t gpa)
+int vhc_mem_remove_region(struct vhc_mem *mem, uint64_t gpa, uint64_t size, uint64_t user_addr)
 {
-	uint32_t low = 0;
-	uint32_t high = mem->count;
+	for (uint32_t i = 0; i < mem->by_user.count; i++) {
+		struct mem_region *region = mem->regions[i];
 
-	/* Ends with `low` at the first region that starts beyond gpa. */
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (mem->regions[middle].gpa <= gpa)
-			low = middle + 1;
-		else
-			high = middle;
+		if (region->gpa != gpa || region->size != size || region->user_addr != user_addr)
+			continue;
+		mem_index_remove(&mem->by_gpa, gpa);
+		mem_index_remove(&mem->by_host, region->mapping.host);
+		mem_index_remove(&mem->by_user, user_addr);
+		mem->regions[i] = mem->regions[mem->by_user.count];
+		release_region(region);
+		return 0;
 	}
-	if (low == 0)
-		return NULL;
-
-	const struct mem_region *region = &mem->regions[low - 1];
-
-	return gpa - region->gpa < region->size ? region : NULL;
+	return -ENOENT;
 }
+
+/* ---- Translation ---- */
 
 void *mem_find(const struct vhc_mem *mem, struct mem_cache *cache, uint64_t gpa, uint64_t len)
 {
-	const struct mem_region *region = find_region(mem, gpa);
+	const struct mem_range *range = mem_index_find(&mem->by_gpa, gpa);
 
-	if (!region || len > region->size - (gpa - region->gpa))
+	if (!range || len > range->size - (gpa - range->start) ||
+	    range->access != (VHC_MEM_READ | VHC_MEM_WRITE))
 		return NULL;
 	*cache = (struct mem_cache){
-	    .gpa = region->gpa,
-	    .size = region->size,
-	    .host = region->host,
-	    .near = region->size > MEM_NEAR ? region->size - MEM_NEAR : 0,
+	    .gpa = range->start,
+	    .size = range->size,
+	    .host = range->to,
+	    .near = range->size > MEM_NEAR ? range->size - MEM_NEAR : 0,
 	};
-	return (void *)(uintptr_t)(region->host + (gpa - region->gpa));
+	return (void *)(uintptr_t)(range->to + (gpa - range->start));
 }
 
-uint64_t mem_piece(const struct vhc_mem *mem, uint64_t gpa, uint64_t len, uint64_t *host)
+uint64_t mem_reach(const struct vhc_mem *mem, uint64_t gpa, uint64_t len, uint64_t access,
+		   uint64_t *host)
 {
-	const struct mem_region *region = find_region(mem, gpa);
+	const struct mem_range *range = mem_index_find(&mem->by_gpa, gpa);
 
-	if (!region)
+	if (!range || (access & ~range->access))
 		return 0;
 
-	uint64_t offset = gpa - region->gpa;
+	uint64_t offset = gpa - range->start;
 
-	*host = region->host + offset;
-	return region->size - offset < len ? region->size - offset : len;
+	*host = range->to + offset;
+	return range->size - offset < len ? range->size - offset : len;
+}
+
+bool mem_gpa_of(const struct vhc_mem *mem, uint64_t host, uint64_t *gpa)
+{
+	const struct vhc_mem *table = mem->table ? mem->table : mem;
+	const struct mem_range *range = mem_index_find(&table->by_host, host);
+
+	if (!range)
+		return false;
+	*gpa = range->to + (host - range->start);
+	return true;
 }
 
 int vhc_mem_translate(const struct vhc_mem *mem, uint64_t gpa, uint64_t len, struct vhc_iov *iov,
@@ -208,14 +266,14 @@ int vhc_mem_translate(const struct vhc_mem *mem, uint64_t gpa, uint64_t len, str
 
 	while (len > 0) {
 		uint64_t host = 0;
-		uint64_t part = mem_piece(mem, gpa, len, &host);
+		uint64_t part = mem_reach(mem, gpa, len, 0, &host);
 
 		if (part == 0)
 			return -EFAULT;
 		if (n == max)
 			return -E2BIG;
 		iov[n++] = (struct vhc_iov){.addr = host, .len = part};
-		/* Cannot wrap: no region reaches 2^64. */
+		/* Cannot wrap: no range reaches 2^64. */
 		gpa += part;
 		len -= part;
 	}
@@ -225,14 +283,11 @@ int vhc_mem_translate(const struct vhc_mem *mem, uint64_t gpa, uint64_t len, str
 int vhc_mem_translate_user(const struct vhc_mem *mem, uint64_t user_addr, uint64_t len,
 			   uint64_t *addr)
 {
-	for (uint32_t i = 0; i < mem->count; i++) {
-		const struct mem_region *region = &mem->regions[i];
-		uint64_t offset = user_addr - region->user_addr;
+	const struct vhc_mem *table = mem->table ? mem->table : mem;
+	const struct mem_range *range = mem_index_find(&table->by_user, user_addr);
 
-		if (offset < region->size && len <= region->size - offset) {
-			*addr = region->host + offset;
-			return 0;
-		}
-	}
-	return -EFAULT;
+	if (!range || len > range->size - (user_addr - range->start))
+		return -EFAULT;
+	*addr = range->to + (user_addr - range->start);
+	return 0;
 }

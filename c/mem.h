@@ -6,30 +6,44 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "mapping.h"
+#include "mem_index.h"
 #include "vhostctl.h"
 
-struct sigbus_guard;
-
+/* A region, shared by all tables that were cloned with it. */
 struct mem_region {
+	atomic_uint refs;
+	atomic_bool caught; /* its faults are somebody else's: see vhc_mem_catch_faults */
 	uint64_t gpa;
 	uint64_t size;
 	uint64_t user_addr;
-	uint64_t host; /* address of its first byte here */
-	uint64_t map;  /* what was mapped: whole pages around it */
-	uint64_t map_size;
-	struct sigbus_guard *guard;
+	struct mapping mapping;
 };
 
-/* Does not change once a ring has it, but for `faulted`. */
-struct vhc_mem {
+/* What a table and its clones have in common. */
+struct mem_family {
 	atomic_uint refs;
 	atomic_bool faulted; /* set by the SIGBUS handler */
-	uint32_t count;
-	struct mem_region *regions; /* by gpa */
+};
+
+/* A table of regions, or a view of one. It does not change once a ring has it. */
+struct vhc_mem {
+	atomic_uint refs;
+	struct mem_index by_gpa; /* a view: by iova. To addresses here */
+	const atomic_bool *faulted;
+
+	/* A view's: of which table. */
+	struct vhc_mem *table;
+
+	/* A table's. */
+	struct mem_index by_user; /* to addresses here */
+	struct mem_index by_host; /* addresses here, to guest-physical ones */
+	struct mem_region **regions;
+	struct mem_family *family;
 };
 
 /*
- * The region that answered last, copied. Each ring keeps its own, so that
+ * The range that answered last, copied. Each ring keeps its own, so that
  * nearly every translation is one comparison and no shared line is touched.
  */
 struct mem_cache {
@@ -42,17 +56,35 @@ struct mem_cache {
 /* Most bytes that can be looked up with one comparison: see mem_near. */
 #define MEM_NEAR 65536u
 
-/* Looks len bytes (not 0) at gpa up in the table, into the cache if one region holds them. */
+/*
+ * Looks len bytes (not 0) at gpa up, into the cache if one range holds them. NULL if
+ * none does, or a view does not let them be both read and written.
+ */
 void *mem_find(const struct vhc_mem *mem, struct mem_cache *cache, uint64_t gpa, uint64_t len);
 
 /*
- * Writes the address of the byte at gpa and returns how many of len bytes (not
- * 0) from there its region holds; 0 if it is in none.
+ * Writes the address of the byte at gpa and returns how many of len bytes (not 0)
+ * from there its range holds; 0 if it is in none that allows access (VHC_MEM_*). They
+ * are all in one region.
  */
-uint64_t mem_piece(const struct vhc_mem *mem, uint64_t gpa, uint64_t len, uint64_t *host);
+uint64_t mem_reach(const struct vhc_mem *mem, uint64_t gpa, uint64_t len, uint64_t access,
+		   uint64_t *host);
 
 /*
- * Whether len bytes (not 0) at gpa lie in the cached region. Nothing overflows:
+ * Writes the guest-physical address of memory at an address here, also for a view.
+ * Returns false if it is in no region. What one call of mem_reach, mem_find or
+ * vhc_mem_translate_user gave is contiguous in guest-physical memory too.
+ */
+bool mem_gpa_of(const struct vhc_mem *mem, uint64_t host, uint64_t *gpa);
+
+/* Whether gpas are I/O virtual addresses, of which some may be shown later. */
+static inline bool mem_is_view(const struct vhc_mem *mem)
+{
+	return mem->table;
+}
+
+/*
+ * Whether len bytes (not 0) at gpa lie in the cached range. Nothing overflows:
  * the offset is below the size, and a length of 0 wraps and is too much.
  */
 static inline bool mem_cached(const struct mem_cache *cache, uint64_t gpa, uint64_t len)
@@ -63,21 +95,21 @@ static inline bool mem_cached(const struct mem_cache *cache, uint64_t gpa, uint6
 }
 
 /*
- * Whether the bytes at gpa, up to MEM_NEAR of them, lie in the cached region. It
- * may say no where mem_cached says yes: for the last MEM_NEAR bytes of a region.
+ * Whether the bytes at gpa, up to MEM_NEAR of them, lie in the cached range. It
+ * may say no where mem_cached says yes: for the last MEM_NEAR bytes of a range.
  */
 static inline bool mem_near(const struct mem_cache *cache, uint64_t gpa)
 {
 	return __builtin_expect(gpa - cache->gpa < cache->near, 1);
 }
 
-/* Address here of gpa, which is in the cached region. */
+/* Address here of gpa, which is in the cached range. */
 static inline void *mem_cached_at(const struct mem_cache *cache, uint64_t gpa)
 {
 	return (void *)(uintptr_t)(gpa - cache->gpa + cache->host);
 }
 
-/* Address here of len bytes (not 0) at gpa, or NULL unless they lie in one region. */
+/* Address here of len bytes (not 0) at gpa, or NULL: see mem_find. */
 static inline void *mem_at(const struct vhc_mem *mem, struct mem_cache *cache, uint64_t gpa,
 			   uint64_t len)
 {
@@ -94,7 +126,7 @@ static inline void mem_ref(struct vhc_mem *mem)
 
 static inline bool mem_faulted(const struct vhc_mem *mem)
 {
-	return atomic_load_explicit(&mem->faulted, memory_order_relaxed);
+	return atomic_load_explicit(mem->faulted, memory_order_relaxed);
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include <linux/mempolicy.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -234,6 +235,57 @@ int vhc_pages_alloc(uint64_t size, uint64_t page_size, int32_t node, int32_t fil
 	if (!err)
 		*out = got;
 	return err;
+}
+
+/* Whether fd has all of the pages, of that kind, and nobody can take any away. */
+static bool has_pages(int fd, const struct vhc_pages *theirs)
+{
+	struct stat st;
+	uint64_t huge = hugetlbfs_page_size(fd);
+	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size < theirs->size)
+		return false;
+	int seals = fcntl(fd, F_GET_SEALS);
+	if (seals < 0 || !(seals & F_SEAL_SHRINK))
+		return false;
+	return theirs->page_size == (huge ? huge : base_page_size()) &&
+	       (theirs->kind == VHC_PAGES_HUGETLB) == (huge != 0) &&
+	       theirs->size % theirs->page_size == 0;
+}
+
+/* Maps them, and has them hugepages again if that is what they were. */
+static void *map_theirs(int fd, const struct vhc_pages *theirs)
+{
+	if (theirs->kind != VHC_PAGES_HUGETLB) {
+		void *addr = map_aligned(theirs->size, fd);
+		if (addr && theirs->kind == VHC_PAGES_THP)
+			madvise(addr, theirs->size, MADV_HUGEPAGE);
+		return addr;
+	}
+	void *addr = mmap(NULL, theirs->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return addr == MAP_FAILED ? NULL : addr;
+}
+
+int vhc_pages_adopt(const struct vhc_pages *theirs, struct vhc_pages *out)
+{
+	if (check_arguments(theirs->size, theirs->page_size, theirs->node, -1) ||
+	    theirs->kind > VHC_PAGES_HUGETLB)
+		return -EINVAL;
+	int fd = fcntl(theirs->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	void *addr = NULL;
+	int err = has_pages(fd, theirs) ? 0 : -EINVAL;
+	if (!err && !(addr = map_theirs(fd, theirs)))
+		err = -ENOMEM;
+	if (err) {
+		close(fd);
+		return err;
+	}
+	madvise(addr, theirs->size, MADV_DONTDUMP);
+	*out = *theirs;
+	out->addr = (uintptr_t)addr;
+	out->fd = fd;
+	return 0;
 }
 
 int vhc_pages_free(const struct vhc_pages *pages)

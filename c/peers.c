@@ -148,6 +148,32 @@ void peers_forget(struct vhc_transport *t, struct peer *peer)
 	free(peer);
 }
 
+/* Whether a connection of this listener is still to be announced. */
+static bool has_unannounced(const struct vhc_transport *t, const struct peer *listener)
+{
+	for (uint32_t i = 0; i < t->num_peers && t->num_pending; i++)
+		if (t->peers[i]->pending == VHC_UPCALL_ACCEPTED &&
+		    t->peers[i]->listener == listener->id)
+			return true;
+	return false;
+}
+
+static bool is_between_messages(const struct peer *peer)
+{
+	return !peer->pending && peer->in->got == 0;
+}
+
+int peers_take(struct vhc_transport *t, struct peer *peer)
+{
+	if (peer->listens ? has_unannounced(t, peer) : !is_between_messages(peer))
+		return -EBUSY;
+	int fd = peer->fd;
+	epoll_ctl(t->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	peer->fd = -1; /* neither closed nor shut down with the peer */
+	peers_forget(t, peer);
+	return fd;
+}
+
 /* ---- Upcalls ---- */
 
 static int post_type(struct vhc_transport *t, struct peer *peer, uint32_t type)

@@ -50,6 +50,9 @@ int peers_add(struct vhc_transport *t, int fd, bool listens, struct peer **out);
 /* Closes the peer and frees it. */
 void peers_forget(struct vhc_transport *t, struct peer *peer);
 
+/* As vhc_transport_take; the peer is freed on success. */
+int peers_take(struct vhc_transport *t, struct peer *peer);
+
 /* Has epoll report when it can be read, or only when it hangs up. op: EPOLL_CTL_ADD, _MOD. */
 int peer_interest(const struct vhc_transport *t, const struct peer *peer, int op, bool readable);
 

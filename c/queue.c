@@ -5,9 +5,12 @@
 #include <string.h>
 
 #include "direct.h"
+#include "event_queue.h"
+#include "queue_batch.h"
 #include "scsi_queue.h"
 #include "task.h"
 #include "tick.h"
+#include "upcall.h"
 
 /* ---- Life ---- */
 
@@ -54,7 +57,6 @@ struct queue *queue_alloc(struct vhc_ring *ring, enum queue_kind kind, struct qu
 		queue->large_stack[queue->free_large] = (uint16_t)queue->free_large;
 		queue->free_large++;
 	}
-	queue->offset = ring->next_avail - ring->next_used;
 	queue->stats = ring->stats;
 	queue->outbox = outbox;
 	ring_ref(ring);
@@ -103,9 +105,37 @@ void queue_make_tell(struct queue *queue)
 
 bool queue_ignores_chains(const struct queue *queue)
 {
+	if (queue->ring->waits)
+		return true;
 	if (queue->kind == QUEUE_EVENT)
 		return !queue->missed;
 	return queue->free_large == 0;
+}
+
+/* ---- Memory that is not there yet ---- */
+
+__attribute__((noinline)) uint32_t batch_cut(struct queue *queue, const struct ring_head *heads,
+					     uint32_t n, uint32_t taken)
+{
+	ring_untake(queue->ring, heads + n, taken - n);
+	queue->ring->waits = true;
+	queue->misses = true;
+	queue_make_tell(queue);
+	return n;
+}
+
+bool queue_tell(struct queue *queue, struct vhc_upcalls *upcalls)
+{
+	const struct ring_miss *wanted = &queue->ring->wanted;
+	const struct upcall_event event = {.type = VHC_UPCALL_IOTLB_MISS,
+					   .id = queue->ring->id,
+					   .status = (int32_t)wanted->access,
+					   .arg = wanted->iova};
+
+	if (queue->misses && upcall_post(upcalls, &event, NULL, 0, NULL, 0))
+		return false;
+	queue->misses = false;
+	return !queue->tasks || scsi_tell(queue, upcalls);
 }
 
 /* ---- Completion ---- */
@@ -134,21 +164,25 @@ static void count_failure(struct lane *lane, const struct io *io)
 }
 
 /* All of the request is read first: the status may lie anywhere, as far as the compiler knows. */
-static inline void end_blk(struct queue *queue, const struct io *io, int32_t result)
+static inline void end_blk(struct queue *queue, const struct io *io, int32_t result, bool plain)
 {
 	uint32_t data = io->op == VHC_OP_READ ? (uint32_t)io->len : 0;
 	size_t head = queue_head(queue, io);
 
 	*io->status = blk_status(result);
-	ring_put(queue->ring, head, result == 0 ? data + 1 : 1);
+	ring_put_as(queue->ring, head, result == 0 ? data + 1 : 1, plain);
 }
 
 /* The rarer ends. */
 __attribute__((noinline)) static void end_later(struct lane *lane, struct io *io)
 {
 	switch (lane->end) {
+	case LANE_BLK_NOW_ANY:
+		end_blk(lane->queue, io, io->result, false);
+		count_failure(lane, io);
+		break;
 	case LANE_BLK_LATER:
-		end_blk(lane->queue, io, io->result);
+		end_blk(lane->queue, io, io->result, false);
 		count_later(lane, io);
 		break;
 	case LANE_DIRECT:
@@ -166,17 +200,21 @@ void io_complete(struct io *io)
 	int32_t result = io->result;
 
 	if (__builtin_expect(lane->end == LANE_BLK_NOW, 1)) {
-		end_blk(lane->queue, io, result);
+		end_blk(lane->queue, io, result, true);
 		if (__builtin_expect(result != 0, 0))
 			count_failure(lane, io);
 	} else if (__builtin_expect(lane->end == LANE_SCSI_NOW && scsi_is_plain(io), 1)) {
-		scsi_end_plain(lane, io);
+		scsi_end_plain(lane, io, true);
+	} else if (__builtin_expect(lane->end == LANE_BLK_NOW_ANY && result == 0, 1)) {
+		end_blk(lane->queue, io, 0, false);
+	} else if (__builtin_expect(lane->end == LANE_SCSI_NOW_ANY && scsi_is_plain(io), 1)) {
+		scsi_end_plain(lane, io, false);
 	} else {
 		end_later(lane, io);
 	}
 }
 
-static void call(struct queue *queue)
+__attribute__((noinline)) static void call(struct queue *queue)
 {
 	stats_add(&queue->stats->calls, 1);
 	if (ring_call(queue->ring))
@@ -201,8 +239,15 @@ void queue_call_again(struct queue *queue)
 {
 	const struct vhc_ring *ring = queue->ring;
 
-	if (ring->call_fd >= 0 && (ring->next_used || ring->next_avail))
+	if (ring->call_fd >= 0 && (ring->resumed || ring->next_used || ring->next_avail))
 		call(queue);
+}
+
+uint32_t queue_drain(struct queue *queue)
+{
+	if (queue->ring->again.left == 0 || queue->ring->broken)
+		return 0;
+	return queue->kind == QUEUE_EVENT ? event_queue_return(queue) : queue->poll(queue);
 }
 
 /* Kept whole: it is what a profile of the device's side counts (bench/io_path.c). */

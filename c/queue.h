@@ -12,7 +12,7 @@
 #include "ring.h"
 
 /* Most requests taken in one turn, so that the rings of a reactor share it fairly. */
-#define QUEUE_BATCH 64u
+#define QUEUE_BATCH RING_AHEAD
 /* So few are taken together: publishing costs as much as several requests. */
 #define QUEUE_BATCH_MIN 16u
 /* Requests in flight that may have more than IO_INLINE_IOV pieces. */
@@ -43,15 +43,15 @@ struct queue {
 	struct vhc_stats *stats; /* the ring's */
 	uint64_t batch_start;	 /* tick */
 	uint32_t (*poll)(struct queue *queue);
-	uint16_t offset; /* next_avail - next_used with nothing in flight */
-	bool kicked;	 /* the next batch is one that a kick announced */
-	uint8_t kind;	 /* enum queue_kind */
+	bool kicked;  /* the next batch is one that a kick announced */
+	uint8_t kind; /* enum queue_kind */
 
 	/* SCSI, raw: what goes up. SCSI: the logical units. */
 	struct tasks *tasks;
 	struct lane_table *lanes;
 	struct lane *noticed; /* with LUN_IDLE upcalls to post */
 	bool missed;	      /* events: one had no buffer */
+	bool misses;	      /* has an IOTLB_MISS upcall to post */
 
 	/* Arrays of IO_LARGE_IOV pieces for large requests; the free ones on a stack. */
 	struct iovec *large;
@@ -109,6 +109,15 @@ void queue_publish(struct queue *queue);
 void queue_make_late(struct queue *queue);
 void queue_make_tell(struct queue *queue);
 
+/*
+ * Takes what a predecessor left, while the ring is being stopped, and nothing else.
+ * Returns how many.
+ */
+uint32_t queue_drain(struct queue *queue);
+
+/* Posts upcalls that are owed, as far as they fit. Returns whether none is left. */
+bool queue_tell(struct queue *queue, struct vhc_upcalls *upcalls);
+
 /* Whether chains that wait in the ring are of no use until something else happens. */
 bool queue_ignores_chains(const struct queue *queue);
 
@@ -122,7 +131,7 @@ void queue_call_again(struct queue *queue);
 /* Requests taken and not completed: what has been taken and not put back. */
 static inline uint16_t queue_inflight(const struct queue *queue)
 {
-	return queue->ring->next_avail - queue->ring->next_used - queue->offset;
+	return ring_inflight(queue->ring);
 }
 
 /* The head of the chain that a request came in. */

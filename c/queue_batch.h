@@ -26,12 +26,12 @@ static inline uint32_t batch_size(const struct queue *queue, uint32_t waiting)
 static inline uint32_t batch_begin(struct queue *queue, struct ring_head heads[QUEUE_BATCH])
 {
 	struct vhc_ring *ring = queue->ring;
-	int waiting = ring_available(ring);
+	uint32_t waiting = ring_look(ring, QUEUE_BATCH);
 	uint32_t n;
 
-	if (waiting <= 0)
+	if (waiting == 0)
 		return 0;
-	n = ring_take(ring, heads, batch_size(queue, (uint32_t)waiting));
+	n = ring_take(ring, heads, batch_size(queue, waiting));
 	if (n == 0)
 		return 0;
 	queue->batch_start = tick_now();
@@ -39,12 +39,20 @@ static inline uint32_t batch_begin(struct queue *queue, struct ring_head heads[Q
 	return n;
 }
 
+/*
+ * Ends a batch of `taken` requests before number n, which is about memory that is not there
+ * yet: of it and those behind it nothing has been done. Returns n.
+ */
+uint32_t batch_cut(struct queue *queue, const struct ring_head *heads, uint32_t n, uint32_t taken);
+
 /* Publishes a batch and counts it; its requests are the caller's to count. Returns its time. */
-static inline uint64_t batch_end(struct queue *queue)
+static inline uint64_t batch_end(struct queue *queue, const struct ring_head *heads, uint32_t n)
 {
 	struct vhc_stats *stats = queue->stats;
 	uint64_t ns = tick_to_ns(tick_now() - queue->batch_start);
 
+	if (__builtin_expect(!queue->ring->plain, 0))
+		ring_end_batch(queue->ring, heads, n);
 	queue_publish(queue);
 	stats_add(&stats->busy_ns, ns);
 	stats_add(&stats->batches, 1);

@@ -14,14 +14,20 @@ static uint32_t raw_queue_poll(struct queue *queue)
 		struct io *io = &queue->ios[heads[i].index];
 		struct task *task = task_of(queue, io);
 
-		if (task_read(queue, io, NULL)) {
+		int result = task_read(queue, io, NULL);
+
+		if (result == -ENXIO) {
+			n = batch_cut(queue, heads, i, n);
+			break;
+		}
+		if (result) {
 			task_refuse(queue, io);
 			continue;
 		}
 		task->taken = queue->batch_start;
 		task_up(queue, task, 0);
 	}
-	batch_end(queue);
+	batch_end(queue, heads, n);
 	return n;
 }
 

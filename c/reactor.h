@@ -34,6 +34,7 @@ enum reactor_request {
 	REACTOR_RESUME_LUN,
 	REACTOR_DETACH_LUN,
 	REACTOR_SEND_EVENT,
+	REACTOR_SET_MEM,
 	REACTOR_EXIT,
 	/* Nobody waits for these: they are the reactor's to free. */
 	REACTOR_STOP_RING,
@@ -54,6 +55,9 @@ struct reactor_message {
 	struct vhc_lun *lun;   /* ATTACH_LUN */
 	struct vhc_stats *bdev_stats;
 	const uint8_t *event_data; /* SEND_EVENT */
+	struct vhc_mem *mem;	   /* SET_MEM, as the next two */
+	struct ring_table *table;
+	bool refuse;
 	struct abort_job *job;	   /* ABORT */
 	struct direct_io *direct;  /* DIRECT_IO: it has this message in it */
 	struct upcall_event event; /* STOP_RING, HOLD_LUN: what is said at the end */
@@ -149,7 +153,8 @@ bool reactor_poll_queues(struct vhc_reactor *reactor, uint64_t now);
 /* Has channels polled that a queue's lanes have left with requests in flight. */
 void reactor_note_touched(struct vhc_reactor *reactor, struct queue *queue);
 void reactor_publish_late(struct vhc_reactor *reactor);
-void reactor_finish_drained(struct vhc_reactor *reactor);
+/* Returns whether it found work. */
+bool reactor_finish_drained(struct vhc_reactor *reactor);
 /* Post what queues have to tell; what does not fit stays for the next time round. */
 void reactor_tell(struct vhc_reactor *reactor);
 void reactor_tell_broken(struct vhc_reactor *reactor);

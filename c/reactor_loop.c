@@ -128,7 +128,7 @@ static bool turn(struct vhc_reactor *reactor, uint64_t now)
 	work |= reactor_poll_channels(reactor);
 	reactor_publish_late(reactor);
 	if (__builtin_expect(reactor->draining != NULL, 0))
-		reactor_finish_drained(reactor);
+		work |= reactor_finish_drained(reactor);
 	if (__builtin_expect(has_upcalls(reactor), 0))
 		post_upcalls(reactor);
 	return work;

@@ -129,6 +129,23 @@ static int send_event(struct vhc_reactor *reactor, const struct reactor_message 
 	return result;
 }
 
+/* ---- Memory ---- */
+
+static int set_mem(struct vhc_reactor *reactor, const struct reactor_message *message)
+{
+	struct queue *queue = queue_of(message);
+	int result = queue ? ring_set_mem(message->ring, message->mem, message->table) : -ENOENT;
+
+	if (result)
+		return result;
+	/* Also if the miss was not told of yet: it is looked for again. */
+	message->ring->refused = message->refuse;
+	message->ring->waits = false;
+	queue->misses = false;
+	reactor_wake_queue(reactor, queue);
+	return 0;
+}
+
 /* ---- Answers ---- */
 
 static void take_answer(struct vhc_reactor *reactor, struct task *task)
@@ -157,6 +174,8 @@ static int run_message(struct vhc_reactor *reactor, struct reactor_message *mess
 		return detach(reactor, message);
 	case REACTOR_SEND_EVENT:
 		return send_event(reactor, message);
+	case REACTOR_SET_MEM:
+		return set_mem(reactor, message);
 	default:
 		reactor->exit = true;
 		return 0;

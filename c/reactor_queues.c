@@ -226,7 +226,7 @@ static void finish_queue(struct vhc_reactor *reactor, struct queue *queue)
 	struct vhc_ring *ring = queue->ring;
 
 	message->event = (struct upcall_event){
-	    .type = VHC_UPCALL_RING_STOPPED, .id = ring->id, .arg = ring->next_avail};
+	    .type = VHC_UPCALL_RING_STOPPED, .id = ring->id, .arg = vhc_ring_base(ring)};
 	/* Of a broken ring nothing was published any more. */
 	stats_set(&queue->stats->inflight, 0);
 	put_lanes(reactor, queue);
@@ -239,19 +239,31 @@ static void finish_queue(struct vhc_reactor *reactor, struct queue *queue)
 	reactor->unposted = message;
 }
 
-void reactor_finish_drained(struct vhc_reactor *reactor)
+/* Whether all that a ring took has ended; a broken one keeps what a predecessor took. */
+static bool is_drained(const struct queue *queue)
+{
+	return queue_inflight(queue) == 0 && (queue->ring->again.left == 0 || queue->ring->broken);
+}
+
+bool reactor_finish_drained(struct vhc_reactor *reactor)
 {
 	struct queue **at = &reactor->draining;
 	struct queue *queue;
+	bool work = false;
 
 	while ((queue = *at)) {
-		if (queue_inflight(queue) > 0) {
+		if (queue_drain(queue) > 0) {
+			reactor_note_touched(reactor, queue);
+			work = true;
+		}
+		if (!is_drained(queue)) {
 			at = &queue->next;
 			continue;
 		}
 		*at = queue->next;
 		finish_queue(reactor, queue);
 	}
+	return work;
 }
 
 /* ---- Telling ---- */
@@ -262,7 +274,7 @@ void reactor_tell(struct vhc_reactor *reactor)
 	struct queue *queue;
 
 	while ((queue = *at)) {
-		if (queue->tasks && !scsi_tell(queue, reactor->upcalls)) {
+		if (!queue_tell(queue, reactor->upcalls)) {
 			at = &queue->next_telling;
 			continue;
 		}

@@ -188,3 +188,23 @@ int vhc_reactor_send_event(struct vhc_reactor *reactor, struct vhc_ring *ring, c
 	return owns_kind(reactor, ring, QUEUE_EVENT) ? reactor_post_and_wait(reactor, &message)
 						     : -ENOENT;
 }
+
+/* ---- Memory ---- */
+
+int vhc_reactor_set_mem(struct vhc_reactor *reactor, struct vhc_ring *ring, struct vhc_mem *mem,
+			int32_t refuse)
+{
+	struct reactor_message message = {
+	    .request = REACTOR_SET_MEM, .ring = ring, .mem = mem, .refuse = refuse};
+	int result;
+
+	if (!owns(reactor, ring))
+		return -ENOENT;
+	message.table = malloc(sizeof(*message.table));
+	if (!message.table)
+		return -ENOMEM;
+	result = reactor_post_and_wait(reactor, &message);
+	if (result)
+		free(message.table);
+	return result;
+}

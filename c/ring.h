@@ -1,83 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The device's side of a split virtqueue (virtio 2.7), as inline steps that a
- * reactor strings together in batches. Everything that touches the layout of
- * the ring in guest memory is in this file: take, map, put, publish, arm.
- *
- * Order between the two sides comes from avail->idx (acquire here, release in
- * the driver) and used->idx (the reverse). Where one side stores and then reads
- * what the other stores (used->idx and used_event, avail_event and avail->idx)
- * both accesses are sequentially consistent, so that at least one side sees the
- * other's.
+ * The device's side of a virtqueue, as inline steps that a reactor strings together
+ * in batches: look, take, map, put, publish, arm. What depends on the format is in
+ * ring_split.h and ring_packed.h, what is done rarely in ring.c; nothing else
+ * touches the layout of a ring in guest memory.
  */
 #ifndef VHC_RING_H
 #define VHC_RING_H
 
-#include <errno.h>
-#include <linux/virtio_ring.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <sys/uio.h>
-
-#include "mem.h"
-
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "virtio 1 is little-endian");
-
-struct vhc_ring {
-	/* Used for each batch or request. */
-	const struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
-	uint16_t *used_event;  /* EVENT_IDX: where the driver says when to call it */
-	uint16_t *avail_event; /* EVENT_IDX: where the device says when to kick it */
-	uint8_t *taken;	       /* for each head, whether the device has it */
-	const struct vhc_mem *mem;
-	struct mem_cache cache;
-	uint32_t size;
-	uint32_t mask;
-	uint16_t next_avail; /* next available index to take */
-	uint16_t next_used;  /* used index to fill in next */
-	uint16_t published;  /* used index that the driver sees */
-	bool event_idx;
-	bool indirect;
-	bool called;	 /* published at least once: `published` means something to EVENT_IDX */
-	int32_t call_fd; /* -1: the driver polls */
-
-	/* Used at most once in a while. */
-	int32_t kick_fd;
-	int32_t err_fd;
-	uint32_t id;
-	uint64_t features;	     /* negotiated */
-	int broken;		     /* -EPROTO once corrupt: nothing more is taken */
-	struct vring_desc *gathered; /* an indirect table that lies in several regions */
-	struct vhc_stats *stats;
-	struct vhc_mem *owned_mem; /* mem, as the reference to give back */
-	atomic_uint refs;
-
-	/* How it runs. `running` is cleared by the reactor, the next three are for control calls.
-	 */
-	atomic_bool running;
-	bool stopping;
-	uint8_t kind; /* enum queue_kind */
-	struct vhc_reactor *reactor;
-	struct queue *queue; /* the reactor's; NULL once it has stopped */
-};
-
-/* A chain's pieces, apart from where they are: see struct vhc_chain. */
-struct ring_chain {
-	uint32_t num_out;
-	uint32_t num_in;
-	uint64_t out_len;
-	uint64_t in_len;
-};
-
-/* A descriptor, copied. */
-struct ring_desc {
-	uint64_t addr;
-	uint32_t len;
-	uint32_t tail; /* flags, and above them next, as they lie in memory */
-};
+#include "ring_packed.h"
+#include "ring_split.h"
+#include "ring_state.h"
 
 /*
  * Maps the chain that starts with the descriptor at head to at most max (> 0)
@@ -86,88 +19,55 @@ struct ring_desc {
  * Errors cost this chain only: -ELOOP (badly linked, more descriptors than the
  * ring or VHC_CHAIN_MAX_IOV in a table, indirect where it must not be,
  * device-readable after device-writable), -EFAULT (memory that is not shared),
- * -E2BIG (more than max).
+ * -E2BIG (more than max), -ENXIO (ring->wanted is missing, and may be shown yet).
  */
 int ring_map(struct vhc_ring *ring, uint32_t head, struct iovec *iov, uint32_t max,
 	     struct ring_chain *chain);
 
-/* Guest memory at an address of any alignment, read exactly once. */
-typedef struct vring_desc __attribute__((aligned(1))) ring_table_desc;
-typedef uint64_t __attribute__((aligned(1), may_alias)) ring_u64;
-typedef uint32_t __attribute__((aligned(1), may_alias)) ring_u32;
-
-static inline uint64_t ring_read64(const void *at)
-{
-	return *(const volatile ring_u64 *)at;
-}
-
-static inline uint32_t ring_read32(const void *at)
-{
-	return *(const volatile ring_u32 *)at;
-}
-
-/* The only way a descriptor is read: it may change right after. */
-static inline struct ring_desc ring_read_desc(const ring_table_desc *at)
-{
-	/* By offset: an indirect table may have any alignment. */
-	const uint8_t *bytes = (const uint8_t *)at;
-
-	return (struct ring_desc){
-	    .addr = ring_read64(bytes + offsetof(struct vring_desc, addr)),
-	    .len = ring_read32(bytes + offsetof(struct vring_desc, len)),
-	    .tail = ring_read32(bytes + offsetof(struct vring_desc, flags)),
-	};
-}
-
-/* Chains offered and not taken. More than the ring holds is -EPROTO: the ring breaks. */
-static inline int ring_available(struct vhc_ring *ring)
-{
-	uint16_t waiting = __atomic_load_n(&ring->avail->idx, __ATOMIC_ACQUIRE) - ring->next_avail;
-
-	if (__builtin_expect(waiting > ring->size, 0))
-		return ring->broken = -EPROTO;
-	return waiting;
-}
-
-/* A chain that was taken. */
-struct ring_head {
-	const ring_table_desc *first; /* its first descriptor, as far as ring_peek went */
-	uint32_t index;
-	uint32_t in_table; /* 1: `first` begins an indirect table of three descriptors */
-};
+/* The steps below for rings that are not plain. */
+uint32_t ring_look_any(struct vhc_ring *ring, uint32_t max);
+uint32_t ring_take_any(struct vhc_ring *ring, struct ring_head *heads, uint32_t n);
+void ring_put_any(struct vhc_ring *ring, size_t head, uint32_t len);
+bool ring_publish_any(struct vhc_ring *ring);
+bool ring_arm_any(struct vhc_ring *ring);
+void ring_disarm_any(struct vhc_ring *ring);
 
 /*
- * Takes the next n chains, of those that ring_available counted, and starts to
- * fetch their descriptors. Returns how many it took: fewer if a head is beyond
- * the table or already the device's, which breaks the ring.
+ * Chains that wait to be taken: up to max, at most RING_AHEAD, or more if counting
+ * them is for nothing. 0 may be because the ring is broken.
+ */
+static inline uint32_t ring_look(struct vhc_ring *ring, uint32_t max)
+{
+	return __builtin_expect(ring->plain, 1) ? split_look(ring) : ring_look_any(ring, max);
+}
+
+/*
+ * Takes the next n chains, of those that ring_look counted. Returns how many it
+ * took: if fewer, the ring is broken.
  */
 static inline uint32_t ring_take(struct vhc_ring *ring, struct ring_head *heads, uint32_t n)
 {
-	const struct vring_desc *table = ring->desc;
-	const uint16_t *from = ring->avail->ring;
-	uint8_t *taken = ring->taken;
-	struct ring_head *at = heads;
-	struct ring_head *end = heads + n;
-	uint32_t next = ring->next_avail;
-	uint32_t mask = ring->mask;
-
-	for (; at < end; at++) {
-		uint32_t index = __atomic_load_n(&from[next & mask], __ATOMIC_RELAXED);
-
-		if (__builtin_expect(index > mask || taken[index], 0)) {
-			ring->broken = -EPROTO;
-			break;
-		}
-		__builtin_prefetch(&table[index]);
-		taken[index] = 1;
-		at->first = &table[index];
-		at->index = index;
-		at->in_table = 0;
-		next++;
-	}
-	ring->next_avail = (uint16_t)next;
-	return (uint32_t)(at - heads);
+	return __builtin_expect(ring->plain, 1) ? split_take(ring, heads, n)
+						: ring_take_any(ring, heads, n);
 }
+
+/*
+ * Gives the last n chains of those that were taken last back, as if they had not been
+ * taken: nothing was put since.
+ */
+void ring_untake(struct vhc_ring *ring, const struct ring_head *heads, uint32_t n);
+
+/*
+ * After the chains of a batch were taken, and what of them ended at once was put: what
+ * has to be known of them after a crash. For rings that are not plain.
+ */
+void ring_end_batch(struct vhc_ring *ring, const struct ring_head *heads, uint32_t n);
+
+/*
+ * Has the ring use another table, of which it takes a reference; `table` is to keep the
+ * one before. Errors: -EFAULT (the ring's own parts are not in it, where they were).
+ */
+int ring_set_mem(struct vhc_ring *ring, struct vhc_mem *mem, struct ring_table *table);
 
 /*
  * Looks at the first descriptors of chains and starts to fetch what they point
@@ -177,7 +77,7 @@ static inline uint32_t ring_take(struct vhc_ring *ring, struct ring_head *heads,
 static inline void ring_peek(const struct vhc_ring *ring, struct ring_head *heads, uint32_t n)
 {
 	const struct mem_cache cache = ring->cache;
-	const uint32_t indirect = ring->indirect ? VRING_DESC_F_INDIRECT : UINT32_MAX;
+	const uint32_t indirect = ring->table_flags;
 	bool any = false;
 
 	for (struct ring_head *head = heads; head < heads + n; head++) {
@@ -218,6 +118,13 @@ struct ring_triple {
 /* A descriptor but for its address, as one number; shifted up by 16, without `next`. */
 #define RING_REST(len, flags, next)                                                                \
 	((uint64_t)(len) | (uint64_t)(flags) << 32 | (uint64_t)(next) << 48)
+
+/*
+ * ring_map_triple for a packed ring's table of three, which ring_peek lets alone. Of
+ * their flags only WRITE counts (virtio 2.8.7).
+ */
+bool ring_map_packed_triple(const struct vhc_ring *ring, const struct ring_head *head,
+			    uint32_t first_len, uint32_t last_len, struct ring_triple *out);
 
 /*
  * Maps the chain that nearly all are: a triple, with ends of known length, all
@@ -284,63 +191,60 @@ static inline bool ring_map_triple(const struct vhc_ring *ring, const struct rin
 /* Returns a chain, with len bytes written. The driver sees it at ring_publish. */
 static inline void ring_put(struct vhc_ring *ring, size_t head, uint32_t len)
 {
-	uint32_t at = ring->next_used & ring->mask;
+	uint8_t bits = ring->taken[head];
 
-	ring->next_used++;
-	ring->used->ring[at] = (struct vring_used_elem){.id = (uint32_t)head, .len = len};
-	ring->taken[head] = 0;
+	if (__builtin_expect(bits == RING_TAKEN, 1))
+		split_put(ring, head, len);
+	else if (__builtin_expect(bits == (RING_TAKEN | RING_PACKED), 1))
+		packed_put(ring, head, len);
+	else
+		ring_put_any(ring, head, len);
+}
+
+/* ring_put for one that is known to be plain, or may be any. */
+static inline void ring_put_as(struct vhc_ring *ring, size_t head, uint32_t len, bool plain)
+{
+	if (plain)
+		split_put(ring, head, len);
+	else
+		ring_put(ring, head, len);
 }
 
 /*
- * Shows the driver what was put since the last time, with one store. Returns
- * whether it wants to be called: virtio 2.7.7.2 (EVENT_IDX) or 2.7.7.1.
+ * Shows the driver at once what was put since the last time, of which there is
+ * some. Returns whether it wants to be called.
  */
 static inline bool ring_publish(struct vhc_ring *ring)
 {
 	uint16_t old = ring->published;
-	uint16_t new = ring->next_used;
 
-	ring->published = new;
-	if (ring->call_fd < 0) {
-		__atomic_store_n(&ring->used->idx, new, __ATOMIC_RELEASE);
-		return false;
-	}
-	__atomic_store_n(&ring->used->idx, new, __ATOMIC_SEQ_CST);
-	if (!ring->event_idx)
-		return !(__atomic_load_n(&ring->avail->flags, __ATOMIC_SEQ_CST) &
-			 VRING_AVAIL_F_NO_INTERRUPT);
-
-	uint16_t event = __atomic_load_n(ring->used_event, __ATOMIC_SEQ_CST);
-
-	if (__builtin_expect(!ring->called, 0)) {
-		ring->called = true;
-		return true;
-	}
-	return vring_need_event(event, new, old);
+	if (__builtin_expect(!ring->plain, 0))
+		return ring_publish_any(ring);
+	ring->published = ring->next_used;
+	split_show(ring);
+	return ring->call_fd >= 0 && split_wants_call(ring, old);
 }
 
 /*
- * Asks to be kicked for the next chain (virtio 2.7.10). Returns whether chains
- * wait already, for which no kick may come.
+ * Asks to be kicked for the next chain. Returns whether chains wait already, for
+ * which no kick may come.
  */
 static inline bool ring_arm(struct vhc_ring *ring)
 {
-	if (ring->event_idx)
-		__atomic_store_n(ring->avail_event, ring->next_avail, __ATOMIC_SEQ_CST);
-	else
-		__atomic_store_n(&ring->used->flags, 0, __ATOMIC_SEQ_CST);
-	return __atomic_load_n(&ring->avail->idx, __ATOMIC_SEQ_CST) != ring->next_avail;
+	return __builtin_expect(ring->plain, 1) ? split_arm(ring) : ring_arm_any(ring);
 }
 
-/*
- * Asks not to be kicked. With EVENT_IDX there is nothing to write: an event
- * index that has been passed asks for nothing until 65,536 chains later.
- */
+/* Asks not to be kicked. */
 static inline void ring_disarm(struct vhc_ring *ring)
 {
-	if (!ring->event_idx)
-		__atomic_store_n(&ring->used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+	if (__builtin_expect(ring->plain, 1))
+		split_disarm(ring);
+	else
+		ring_disarm_any(ring);
 }
+
+/* Drops the tables that were replaced. */
+void ring_forget_retired(struct vhc_ring *ring);
 
 /* Calls the driver. Errors: -EPROTO (the peer made its descriptor block). */
 int ring_call(struct vhc_ring *ring);

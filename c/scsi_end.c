@@ -45,7 +45,7 @@ static void end_well(struct lane *lane, struct io *io)
 		task_finish(queue, task, scsi_used(lane, io), io->op, false);
 		return;
 	}
-	scsi_end_plain(lane, io);
+	scsi_end_plain(lane, io, false);
 	lane_count_one(queue->stats, io, tick_to_ns(tick_now() - io->start));
 	queue_make_late(queue);
 }

@@ -54,56 +54,75 @@ struct batch {
 };
 
 /* Reads a request where it lies. Returns false if it takes scsi_read_any. */
-static inline bool read_plain(const struct vhc_ring *ring, const struct ring_head *head,
-			      struct batch *batch, const struct queue *queue, struct io *io)
+static inline bool read_triple(const struct ring_triple *triple, uint32_t head, struct batch *batch,
+			       const struct queue *queue, struct io *io)
 {
-	struct ring_triple triple;
-	uint64_t name;
+	uint64_t name = ring_read64(triple->first);
 
-	if (!ring_map_triple(ring, head, batch->header_len, 0, &triple))
-		return false;
-	name = ring_read64(triple.first);
 	if (__builtin_expect(name != batch->fast.lun, 0)) {
 		batch->fast = look_up(queue, name);
 		batch->lanes++;
 	}
-	if (!scsi_read_triple(&batch->fast, batch->response_len, &triple, io))
+	if (!scsi_read_triple(&batch->fast, batch->response_len, triple, io))
 		return false;
 	/* A line of its own for each request, as a rule: fetched while the others are read. */
 	prefetch_write(io->status);
-	batch->tags[head->index] = ring_read64((const uint8_t *)triple.first + SCSI_TAG);
+	batch->tags[head] = ring_read64((const uint8_t *)triple->first + SCSI_TAG);
 	return true;
 }
 
-__attribute__((noinline)) static bool read_other(struct queue *queue, struct batch *batch,
-						 struct io *io)
+static inline bool read_plain(const struct vhc_ring *ring, const struct ring_head *head,
+			      struct batch *batch, const struct queue *queue, struct io *io)
 {
+	struct ring_triple triple;
+
+	return ring_map_triple(ring, head, batch->header_len, 0, &triple) &&
+	       read_triple(&triple, head->index, batch, queue, io);
+}
+
+/* The rest: see scsi_read_any. */
+__attribute__((noinline)) static int read_other(struct queue *queue, const struct ring_head *head,
+						struct batch *batch, struct io *io)
+{
+	struct ring_triple triple;
+	int result;
+
+	if (ring_map_packed_triple(queue->ring, head, batch->header_len, 0, &triple) &&
+	    read_triple(&triple, head->index, batch, queue, io))
+		return 1;
+	result = scsi_read_any(queue, io);
 	/* It may have held its logical unit: look again. */
 	batch->fast = (struct scsi_fast){0};
-	if (!scsi_read_any(queue, io))
-		return false;
-	batch->lanes++;
-	return true;
+	batch->lanes += result > 0;
+	return result;
 }
 
 /* Reads a batch's requests. Returns how many are to be submitted, at ios. */
-static inline uint32_t read_requests(struct queue *queue, const struct ring_head *heads, uint32_t n,
-				     struct io **ios, uint32_t *lanes)
+static inline uint32_t read_requests(struct queue *queue, const struct ring_head *heads,
+				     uint32_t *n, struct io **ios, uint32_t *lanes)
 {
 	const struct tasks *tasks = queue->tasks;
 	const struct vhc_ring *ring = queue->ring;
+	const struct ring_head *end = heads + *n;
 	struct io *const slots = queue->ios;
 	struct batch batch = {.header_len = tasks->header_len,
 			      .response_len = tasks->response_len,
 			      .tags = tasks->tags};
 	struct io **at = ios;
 
-	for (uint32_t i = 0; i < n; i++) {
-		struct io *io = &slots[heads[i].index];
+	for (const struct ring_head *head = heads; head < end; head++) {
+		struct io *io = &slots[head->index];
 
-		if (__builtin_expect(!read_plain(ring, &heads[i], &batch, queue, io), 0) &&
-		    !read_other(queue, &batch, io))
-			continue;
+		if (__builtin_expect(!read_plain(ring, head, &batch, queue, io), 0)) {
+			int result = read_other(queue, head, &batch, io);
+
+			if (result == 0)
+				continue;
+			if (result < 0) {
+				*n = batch_cut(queue, heads, (uint32_t)(head - heads), *n);
+				break;
+			}
+		}
 		*at++ = io;
 	}
 	*lanes = batch.lanes;
@@ -161,14 +180,14 @@ static uint32_t scsi_queue_poll(struct queue *queue)
 
 	if (n == 0)
 		return 0;
-	accepted = read_requests(queue, heads, n, ios, &num_lanes);
+	accepted = read_requests(queue, heads, &n, ios, &num_lanes);
 	if (accepted > 0 && num_lanes == 1) {
 		lanes[0] = ios[0]->lane;
 		submit_to(lanes[0], ios, accepted);
 	} else {
 		num_lanes = submit(ios, accepted, lanes);
 	}
-	ns = batch_end(queue);
+	ns = batch_end(queue, heads, n);
 	for (uint32_t i = 0; i < num_lanes; i++)
 		if (lanes[i]->sync)
 			lane_count_batch(lanes[i], queue->stats, ns);

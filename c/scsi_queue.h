@@ -12,10 +12,10 @@
 /* ---- Requests ---- */
 
 /*
- * Reads a command of any shape. Returns whether it is ready to be submitted to
- * io->lane; if not, it is where it belongs.
+ * Reads a command of any shape. Returns 1 if it is ready to be submitted to io->lane;
+ * 0 if it is where it belongs; -ENXIO if it is about memory that is not there yet.
  */
-bool scsi_read_any(struct queue *queue, struct io *io);
+int scsi_read_any(struct queue *queue, struct io *io);
 
 /* Keeps what a header says but its tag, which a request keeps from the first time on. */
 void scsi_read_header(const struct queue *queue, struct task *task, const uint8_t *header);
@@ -55,14 +55,15 @@ static inline void scsi_write_good(uint8_t *response)
 	__builtin_memset(response, 0, SCSI_RESPONSE);
 }
 
-static inline void scsi_end_plain(struct lane *lane, const struct io *io)
+/* plain: as ring_put_as. */
+static inline void scsi_end_plain(struct lane *lane, const struct io *io, bool plain)
 {
 	struct queue *queue = lane->queue;
 	uint32_t used = scsi_used(lane, io);
 	size_t head = queue_head(queue, io);
 
 	scsi_write_good(io->status);
-	ring_put(queue->ring, head, used);
+	ring_put_as(queue->ring, head, used, plain);
 }
 
 /* Any other end of a request on a lane. */

@@ -313,14 +313,18 @@ void scsi_read_header(const struct queue *queue, struct task *task, const uint8_
 	memcpy(task->cdb, header + SCSI_CDB, queue->tasks->cdb_size);
 }
 
-bool scsi_read_any(struct queue *queue, struct io *io)
+int scsi_read_any(struct queue *queue, struct io *io)
 {
 	uint8_t header[SCSI_HEADER_MAX];
 	struct task *task = task_of(queue, io);
 
-	if (task_read(queue, io, header)) {
+	int result = task_read(queue, io, header);
+
+	if (result == -ENXIO)
+		return result;
+	if (result) {
 		task_refuse(queue, io);
-		return false;
+		return 0;
 	}
 	task->taken = queue->batch_start;
 	task->abort = NULL;

@@ -130,6 +130,10 @@ int task_read(struct queue *queue, struct io *io, uint8_t *header)
 		result = ring_map(queue->ring, (uint32_t)queue_head(queue, io), io->iov,
 				  VHC_CHAIN_MAX_IOV, &chain);
 	}
+	if (result == -ENXIO) {
+		queue_release_iov(queue, io);
+		io->flags = IO_TASK;
+	}
 	if (result)
 		return result;
 	if (chain.out_len < tasks->header_len || chain.in_len < tasks->response_len)

@@ -87,8 +87,8 @@ static inline struct task *task_of(const struct queue *queue, const struct io *i
 
 /*
  * Maps the chain of a request and takes the header from it, which is copied.
- * Errors: ring_map's, -E2BIG also without a free array; -EPROTO (too short for
- * header or response).
+ * Errors: ring_map's (-ENXIO: nothing has been done), -E2BIG also without a free array; -EPROTO
+ * (too short for header or response).
  */
 int task_read(struct queue *queue, struct io *io, uint8_t *header);
 

@@ -287,6 +287,15 @@ int vhc_transport_close(struct vhc_transport *transport, uint32_t id)
 	return peer ? 0 : -ENOENT;
 }
 
+int vhc_transport_take(struct vhc_transport *transport, uint32_t id)
+{
+	pthread_mutex_lock(&transport->lock);
+	struct peer *peer = peers_find(transport, id);
+	int result = peer ? peers_take(transport, peer) : -ENOENT;
+	pthread_mutex_unlock(&transport->lock);
+	return result;
+}
+
 void vhc_transport_release(struct vhc_transport *transport)
 {
 	pthread_mutex_lock(&transport->lock);

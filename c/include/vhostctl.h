@@ -40,7 +40,7 @@ extern "C" {
 /* ---- ABI ---------------------------------------------------------------- */
 
 /* Raised by one with every change that breaks a caller. */
-#define VHC_ABI_VERSION 2
+#define VHC_ABI_VERSION 3
 
 /* Returns VHC_ABI_VERSION as the library was built. Thread: any. */
 VHC_API uint32_t vhc_abi_version(void);
@@ -71,6 +71,12 @@ VHC_API int vhc_eventfd(void);
 
 /* Adds 1 to eventfd fd (kick, call). Errors: -EBADF, -EAGAIN. Thread: any. */
 VHC_API int vhc_eventfd_signal(int32_t fd);
+
+/*
+ * Takes what eventfd fd was given. Returns 1, or 0 if that was nothing, or somebody
+ * else has taken it. Errors: -EBADF. Thread: any.
+ */
+VHC_API int vhc_eventfd_take(int32_t fd);
 
 /*
  * Copies len bytes between buf and address addr of this process. The caller
@@ -125,12 +131,24 @@ struct vhc_pages {
 VHC_API int vhc_pages_alloc(uint64_t size, uint64_t page_size, int32_t node, int32_t file_fd,
 			    uint32_t flags, struct vhc_pages *out);
 
+/*
+ * Maps memory that another process has by vhc_pages_alloc with VHC_PAGES_SHARED and
+ * sent here: `theirs` is what that call gave it, with the descriptor that came (which
+ * is duplicated); its addr does not matter. What is in the memory stays.
+ * Errors: -EINVAL (the descriptor is no memory of that size and page_size, or may be
+ * shrunk), -EBADF, -ENOMEM, -EMFILE. Thread: any. Ownership: as vhc_pages_alloc.
+ */
+VHC_API int vhc_pages_adopt(const struct vhc_pages *theirs, struct vhc_pages *out);
+
 /* Unmaps pages and closes their descriptor. Thread: any. */
 VHC_API int vhc_pages_free(const struct vhc_pages *pages);
 
 /* ---- Guest memory --------------------------------------------------------- */
 
-/* A table of regions that a front end shared. Regions do not overlap. */
+/*
+ * A table of regions that a front end shared, or (vhc_mem_create_view) of what an
+ * IOMMU lets a device see of such a table. Regions do not overlap.
+ */
 struct vhc_mem;
 
 #define VHC_MEM_MAX_REGIONS 512u
@@ -145,6 +163,13 @@ struct vhc_iov {
 VHC_API int vhc_mem_create(struct vhc_mem **out);
 
 /*
+ * Makes a table with all that mem has, for another region to be added or removed
+ * while rings use mem. What both have is mapped once, and a fault in it is found
+ * in both (vhc_mem_faulted). Errors: -ENOMEM. Thread: any.
+ */
+VHC_API int vhc_mem_clone(const struct vhc_mem *mem, struct vhc_mem **out);
+
+/*
  * Maps size bytes of fd at offset as gpa..gpa+size and as user address
  * user_addr..user_addr+size. To be called before the table is given to a ring.
  * Errors: -EINVAL (size 0, overflow, a file shorter than the region, overlap),
@@ -152,6 +177,64 @@ VHC_API int vhc_mem_create(struct vhc_mem **out);
  */
 VHC_API int vhc_mem_add_region(struct vhc_mem *mem, uint64_t gpa, uint64_t size, uint64_t user_addr,
 			       int32_t fd, uint64_t offset);
+
+/*
+ * Takes the region that was added with these three out of the table. Its memory is
+ * unmapped when no table has it any more. Errors: -ENOENT. Thread: control, before
+ * the table is given to a ring.
+ */
+VHC_API int vhc_mem_remove_region(struct vhc_mem *mem, uint64_t gpa, uint64_t size,
+				  uint64_t user_addr);
+
+/* What a device may do with memory that its IOMMU shows it. */
+#define VHC_MEM_READ (1u << 0)
+#define VHC_MEM_WRITE (1u << 1)
+
+/*
+ * Makes an empty view of mem: a table whose gpas are I/O virtual addresses, for
+ * rings of a device with VIRTIO_F_ACCESS_PLATFORM (vhost-user, "IOMMU support").
+ * It is cloned like any other table. Errors: -EINVAL (mem is a view), -ENOMEM.
+ * Thread: any.
+ */
+VHC_API int vhc_mem_create_view(struct vhc_mem *mem, struct vhc_mem **out);
+
+/*
+ * Shows size bytes at a user address of the view's table as iova..iova+size, with
+ * access (VHC_MEM_*). What the view had there is replaced. Errors: -EINVAL (not a
+ * view, size 0, overflow, no access), -EFAULT (not wholly in the table), -ENOSPC
+ * (more than VHC_MEM_MAX_PIECES pieces), -ENOMEM. Thread: control, before the view
+ * is given to a ring.
+ */
+VHC_API int vhc_mem_show(struct vhc_mem *view, uint64_t iova, uint64_t size, uint64_t user_addr,
+			 uint32_t access);
+#define VHC_MEM_MAX_PIECES 65536u
+
+/*
+ * Takes what the view shows of iova..iova+size away, of larger pieces that part; more
+ * of them if there is no room for what is left on both sides.
+ * Errors: -EINVAL (not a view, size 0, overflow). Thread: as vhc_mem_show.
+ */
+VHC_API int vhc_mem_hide(struct vhc_mem *view, uint64_t iova, uint64_t size);
+
+/*
+ * Returns the NUMA node of the memory at a user address, or -1 if that cannot be
+ * told (no memory there yet). Errors: -EFAULT. Thread: any.
+ */
+VHC_API int vhc_mem_node(const struct vhc_mem *mem, uint64_t user_addr);
+
+/*
+ * Opens a userfaultfd for vhc_mem_catch_faults. Returns the descriptor, which is
+ * the caller's. Errors: -EPERM, -ENOSYS. Thread: any.
+ */
+VHC_API int vhc_userfault_open(void);
+
+/*
+ * Has accesses to pages of the table that are not there yet wait for whoever
+ * serves userfaultfd fd (vhost-user, POSTCOPY_LISTEN), until its last duplicate is
+ * closed: to be closed first when the peer is gone, since a reactor may wait. Errors:
+ * ioctl(2)'s of UFFDIO_REGISTER. Thread: control.
+ */
+VHC_API int vhc_mem_catch_faults(struct vhc_mem *mem, int32_t fd);
 
 /*
  * Translates len bytes at gpa to at most max pieces of this process's memory,
@@ -248,32 +331,109 @@ VHC_API int vhc_stats_alloc(uint64_t *addr);
 /* Gives a page back, to be zeroed and used again. Thread: any. */
 VHC_API void vhc_stats_free(uint64_t addr);
 
+/* ---- Dirty log: what migration has to copy again --------------------------------- */
+
+/*
+ * A bitmap that a front end shares (vhost-user, "Migration"): a bit for each 4 KiB
+ * of guest-physical memory, from address 0 on.
+ */
+struct vhc_log;
+
+/*
+ * Maps size bytes of fd at offset as a log. signal_fd: -1, or an eventfd that is
+ * signalled after the log has changed (SET_LOG_FD); it is duplicated.
+ * Errors: -EINVAL (size 0, overflow, not a regular file or shorter than that),
+ * -EBADF, -ENOMEM, -EACCES, -EMFILE. Thread: any.
+ */
+VHC_API int vhc_log_create(int32_t fd, uint64_t offset, uint64_t size, int32_t signal_fd,
+			   struct vhc_log **out);
+
+/*
+ * Marks len bytes (0: none) at gpa as written, what is beyond the log's end aside.
+ * Returns 0, or -ERANGE if there was such a part. Thread: any.
+ */
+VHC_API int vhc_log_mark(struct vhc_log *log, uint64_t gpa, uint64_t len);
+
+/* Drops the caller's reference; the last one unmaps. Thread: any. */
+VHC_API void vhc_log_release(struct vhc_log *log);
+
+/* ---- In-flight regions: what a restart has to do again ----------------------------- */
+
+/*
+ * The buffer in which a back end keeps which requests it has taken, so that its
+ * successor completes them after a crash (vhost-user, "Inflight I/O tracking"):
+ * a region for each ring, in the specification's layout.
+ */
+struct vhc_inflight;
+
+struct vhc_inflight_config {
+	uint64_t offset;     /* bytes into fd, a multiple of 64 */
+	uint64_t size;	     /* bytes to use from there */
+	int32_t fd;	     /* a regular file, as vhc_pages_alloc makes */
+	uint32_t num_queues; /* 1..VHC_INFLIGHT_MAX_QUEUES */
+	uint32_t queue_size; /* most entries that a ring has: 1..VHC_RING_MAX_SIZE */
+	uint32_t packed;     /* 1: the rings are packed, 0: split */
+};
+
+#define VHC_INFLIGHT_MAX_QUEUES 1024u
+
+/* Bytes that so many rings need. Errors: -EINVAL (see above). Thread: any. */
+VHC_API int64_t vhc_inflight_bytes(uint32_t num_queues, uint32_t queue_size, uint32_t packed);
+
+/*
+ * Maps a buffer. What is in it is not believed: it is looked at when a ring is
+ * created on it. Errors: -EINVAL (too small, a shorter file, not a regular one),
+ * -EBADF, -EACCES, -ENOMEM. Thread: any.
+ */
+VHC_API int vhc_inflight_create(const struct vhc_inflight_config *config,
+				struct vhc_inflight **out);
+
+/* Drops the caller's reference. Thread: any. */
+VHC_API void vhc_inflight_release(struct vhc_inflight *inflight);
+
 /* ---- Rings, device side ---------------------------------------------------- */
 
-/* A split virtqueue as the device sees it (virtio 2.7). */
+/* A split or packed virtqueue as the device sees it (virtio 2.7, 2.8). */
 struct vhc_ring;
 
 #define VHC_RING_MAX_SIZE 32768u
 #define VHC_CHAIN_MAX_IOV 258u /* 256 data segments and two headers */
 
 struct vhc_ring_config {
-	uint64_t mem;	   /* struct vhc_mem * */
-	uint64_t features; /* negotiated virtio features; INDIRECT_DESC and EVENT_IDX matter */
-	uint64_t desc;	   /* user address of the descriptor table, 16-byte aligned */
-	uint64_t avail;	   /* user address of the available ring, 2-byte aligned */
-	uint64_t used;	   /* user address of the used ring, 4-byte aligned */
+	uint64_t mem;	   /* struct vhc_mem *; a view if ACCESS_PLATFORM was negotiated */
+	uint64_t features; /* negotiated virtio features; RING_PACKED, INDIRECT_DESC, EVENT_IDX and
+			      ACCESS_PLATFORM matter */
+	uint64_t desc;	   /* user address (ACCESS_PLATFORM: iova, as all three) of the descriptor
+			      table or, packed, ring, 16-byte aligned */
+	uint64_t avail;	   /* of the available ring, 2-byte aligned; packed: of the driver event
+			      suppression structure, 4-byte aligned */
+	uint64_t used;	   /* of the used ring, or the device event suppression structure, 4-byte
+			      aligned */
 	uint64_t stats;	   /* struct vhc_stats * of this ring, from vhc_stats_alloc */
-	uint32_t size;	   /* entries: a power of two up to VHC_RING_MAX_SIZE */
-	uint32_t base;	   /* next available index to take, 0..65535 */
+	uint64_t inflight; /* struct vhc_inflight *, or 0: nothing is tracked */
+	uint64_t log;	   /* struct vhc_log *, or 0: what is written is not logged */
+	uint64_t log_used; /* guest address as which `used` is logged; UINT64_MAX: it is not */
+	uint32_t size;	   /* entries, up to VHC_RING_MAX_SIZE; split: a power of two */
+	uint32_t base;	   /* as VHC_RING_BASE: where the device goes on */
+	uint32_t index;	   /* of the ring, in `inflight` */
 	int32_t kick_fd;   /* eventfd; -1: the ring is polled */
 	int32_t call_fd;   /* eventfd or pipe; -1: the driver polls */
 	int32_t err_fd;	   /* eventfd; -1: none */
 	uint32_t id;	   /* comes back in upcalls */
+	uint32_t reserved;
 };
+
+/*
+ * Where a ring goes on, as SET_VRING_BASE and GET_VRING_BASE have it. Split: the next
+ * available index, 0..65535. Packed: in bits 0..14 the position of the next descriptor
+ * to take, in bit 15 the wrap counter there; in bits 16..30 and 31 the same of the
+ * next used descriptor. A packed ring begins at VHC_RING_BASE_PACKED.
+ */
+#define VHC_RING_BASE_PACKED 0x80008000u
 
 /* A chain taken from the available ring, checked and translated. */
 struct vhc_chain {
-	uint32_t head;	  /* index of its first descriptor: names it in vhc_ring_push */
+	uint32_t head;	  /* names it in vhc_ring_push; split: index of its first descriptor */
 	uint32_t num_out; /* leading pieces of iov that the device reads */
 	uint32_t num_in;  /* pieces after them that the device writes */
 	uint32_t reserved;
@@ -285,8 +445,12 @@ struct vhc_chain {
 /*
  * Checks and maps a ring. It runs when given to a reactor, or by hand with the
  * calls below, never both.
- * Errors: -EINVAL (size, alignment), -EFAULT (an address outside mem), -ENOMEM,
- * -EMFILE. Thread: control.
+ * With `inflight`, a region that nobody used yet (version 0) is initialized; in one
+ * that was used, requests that were taken and not completed come first, in the order
+ * in which they were taken, and `base` is worked out from it.
+ * Errors: -EINVAL (size, alignment, base, index, an in-flight region for fewer
+ * entries), -EFAULT (an address outside mem), -EPROTO (an in-flight region that
+ * contradicts itself or the ring), -ENOMEM, -EMFILE. Thread: control.
  */
 VHC_API int vhc_ring_create(const struct vhc_ring_config *config, struct vhc_ring **out);
 
@@ -313,23 +477,24 @@ VHC_API int vhc_ring_signal(struct vhc_ring *ring);
 /* Asks for (1) or suppresses (0) kicks. Returns 1 if chains wait. Thread: control. */
 VHC_API int vhc_ring_notify(struct vhc_ring *ring, int32_t enable);
 
-/* Next available index, as GET_VRING_BASE wants it. Thread: control, ring not running. */
-VHC_API int vhc_ring_base(const struct vhc_ring *ring);
+/* Where it goes on, as VHC_RING_BASE, with all that was taken pushed. Thread: control, ring not
+ * running. */
+VHC_API uint32_t vhc_ring_base(const struct vhc_ring *ring);
 
 /* Drops the caller's reference. A ring that runs is to be stopped first. Thread: control. */
 VHC_API void vhc_ring_release(struct vhc_ring *ring);
 
 /* ---- Rings, driver side ----------------------------------------------------- */
 
-/* A split virtqueue as the driver sees it. Its memory is the caller's. */
+/* A split or packed virtqueue as the driver sees it. Its memory is the caller's. */
 struct vhc_driver_ring;
 
 struct vhc_driver_ring_config {
 	uint64_t addr;	    /* of layout.bytes zeroed bytes, 4096-aligned */
-	uint64_t features;  /* negotiated: EVENT_IDX, INDIRECT_DESC */
+	uint64_t features;  /* negotiated: RING_PACKED, EVENT_IDX, INDIRECT_DESC */
 	uint64_t stats;	    /* struct vhc_stats *, or 0 */
 	uint64_t gpa_delta; /* added to an address of this process to get its gpa */
-	uint32_t size;	    /* entries: a power of two */
+	uint32_t size;	    /* entries: a power of two; packed: any */
 	int32_t kick_fd;    /* eventfd the device sleeps on */
 	int32_t call_fd;    /* eventfd the device signals; -1: polled */
 	uint32_t reserved;
@@ -339,17 +504,18 @@ struct vhc_driver_ring_config {
 #define VHC_DRIVER_RING_INDIRECT 8u
 
 struct vhc_driver_ring_layout {
-	uint64_t avail; /* offset of the available ring */
-	uint64_t used;	/* offset of the used ring */
+	uint64_t avail; /* offset of the available ring, or driver event suppression structure */
+	uint64_t used;	/* offset of the used ring, or device event suppression structure */
 	uint64_t bytes; /* in all, with the indirect tables behind the used ring */
 };
 
 /*
- * Where the parts of a ring of size entries lie from config.addr. The device
- * must see all of them: the indirect tables are among them.
- * Errors: -EINVAL (size). Thread: any.
+ * Where the parts of a ring of size entries lie from config.addr, of the format that
+ * features say (RING_PACKED). The device must see all of them: the indirect tables
+ * are among them. Errors: -EINVAL (size). Thread: any.
  */
-VHC_API int vhc_driver_ring_layout(uint32_t size, struct vhc_driver_ring_layout *out);
+VHC_API int vhc_driver_ring_layout(uint32_t size, uint64_t features,
+				   struct vhc_driver_ring_layout *out);
 
 /* Errors: -EINVAL (size, addr), -ENOMEM, -EMFILE, -EBADF. Thread: control. */
 VHC_API int vhc_driver_ring_create(const struct vhc_driver_ring_config *config,
@@ -394,17 +560,19 @@ enum vhc_upcall_type {
 	VHC_UPCALL_ACCEPTED = 1,     /* id: listener; arg: the new connection's id */
 	VHC_UPCALL_MESSAGE = 2,	     /* id: connection; data, fds: one whole message */
 	VHC_UPCALL_CLOSED = 3,	     /* id: connection; status: 0 or -errno; the last of this id */
-	VHC_UPCALL_RING_STOPPED = 4, /* id: ring; arg: next available index */
+	VHC_UPCALL_RING_STOPPED = 4, /* id: ring; arg: where it goes on, as VHC_RING_BASE */
 	VHC_UPCALL_RING_BROKEN = 5,  /* id: ring; status: -errno, as vhc_ring_pop's; it stays
 					the reactor's until stopped */
 	VHC_UPCALL_LOAD_DONE = 6,    /* id: load; status: 0, -EPROTO (a ring is broken) or
 					-ETIMEDOUT (see vhc_load_stop) */
-	VHC_UPCALL_REQUEST = 7,	 /* id: ring; arg: the request; data: struct vhc_request_info and
-				    then the beginning of its data; status: 0, or -errno if it was
-				    executed and failed */
-	VHC_UPCALL_LUN_IDLE = 8, /* id: ring; arg: VHC_LUN_ADDRESS: see vhc_reactor_hold_lun */
-	VHC_UPCALL_ABORTED = 9,	 /* id: ring; arg: see vhc_reactor_abort; status: how many */
-	VHC_UPCALL_IO_DONE = 10, /* id: the I/O's; status: 0 or -errno */
+	VHC_UPCALL_REQUEST = 7,	    /* id: ring; arg: the request; data: struct vhc_request_info and
+				       then the beginning of its data; status: 0, or -errno if it was
+				       executed and failed */
+	VHC_UPCALL_LUN_IDLE = 8,    /* id: ring; arg: VHC_LUN_ADDRESS: see vhc_reactor_hold_lun */
+	VHC_UPCALL_ABORTED = 9,	    /* id: ring; arg: see vhc_reactor_abort; status: how many */
+	VHC_UPCALL_IO_DONE = 10,    /* id: the I/O's; status: 0 or -errno */
+	VHC_UPCALL_IOTLB_MISS = 11, /* id: ring; arg: iova; status: VHC_MEM_* that is wanted there.
+				       The ring takes nothing more until vhc_reactor_set_mem */
 };
 
 #define VHC_MSG_MAX 4096u /* bytes of a message's payload */
@@ -518,6 +686,16 @@ VHC_API int vhc_transport_send(struct vhc_transport *transport, uint32_t id, con
  */
 VHC_API int vhc_transport_close(struct vhc_transport *transport, uint32_t id);
 
+/*
+ * Takes connection or listener id out and returns its descriptor, which is the caller's.
+ * Nothing is lost: what the other end has sent, or who has connected, waits in the
+ * socket. What was posted before is the last of this id.
+ * Errors: -ENOENT (also of a connection whose VHC_UPCALL_CLOSED is on its way), -EBUSY
+ * (part of a message was read, or a message or a listener's VHC_UPCALL_ACCEPTED finds
+ * no room). Thread: control.
+ */
+VHC_API int vhc_transport_take(struct vhc_transport *transport, uint32_t id);
+
 /* Closes everything and ends the thread. Thread: control. */
 VHC_API void vhc_transport_release(struct vhc_transport *transport);
 
@@ -583,6 +761,28 @@ VHC_API int vhc_bdev_resize(struct vhc_bdev *bdev, uint64_t num_blocks);
  */
 VHC_API int vhc_bdev_malloc_move(struct vhc_bdev *bdev, const struct vhc_pages *pages,
 				 uint64_t num_blocks);
+
+/*
+ * Copies, while rings run, what was written of a RAM disk from offset on, len bytes,
+ * to other pages, which are zero at first and stay the caller's. A move to the same
+ * pages then copies only what has changed since, and so does another call. Returns how
+ * many pages of 4 KiB were copied. With len 0: forgets what was copied; to be called
+ * before pages that the disk did not move to are freed.
+ * Errors: -EINVAL (not a RAM disk; offset or len not multiples of 4096, not in both
+ * pages, len too large for the result), -ENOMEM, -ENOSYS (the system lacks
+ * membarrier(2)). Thread: control.
+ */
+VHC_API int vhc_bdev_malloc_copy(struct vhc_bdev *bdev, const struct vhc_pages *pages,
+				 uint64_t offset, uint64_t len);
+
+/*
+ * Writes to fd, from its start, which pages of a RAM disk were written (see
+ * vhc_bdev_extent), for vhc_bdev_malloc_load_map of a disk made of the same pages,
+ * which have the data but not that. No ring may run on it. Errors: -EINVAL (not a RAM
+ * disk; there is less in fd), write(2)'s, read(2)'s. Thread: control.
+ */
+VHC_API int vhc_bdev_malloc_save_map(struct vhc_bdev *bdev, int32_t fd);
+VHC_API int vhc_bdev_malloc_load_map(struct vhc_bdev *bdev, int32_t fd);
 
 /* A run of a device that is all backed by storage, or all not and reads as zeroes. */
 struct vhc_extent {
@@ -877,6 +1077,17 @@ struct vhc_abort {
  */
 VHC_API int vhc_reactor_abort(struct vhc_reactor *reactor, struct vhc_ring *ring,
 			      const struct vhc_abort *abort);
+
+/*
+ * Has a ring use another table from its next request on, which has all that requests
+ * in flight use; the ring's own parts stay where they are. Ends the wait after
+ * VHC_UPCALL_IOTLB_MISS: with refuse (1), the request that missed ends as one does
+ * whose memory is not there. The table before is kept until those requests have ended.
+ * Errors: -ENOENT (not this reactor's), -EFAULT (the ring's own parts are not in mem,
+ * where they were), -ENOMEM. Thread: control.
+ */
+VHC_API int vhc_reactor_set_mem(struct vhc_reactor *reactor, struct vhc_ring *ring,
+				struct vhc_mem *mem, int32_t refuse);
 
 /* I/O without a ring, for whoever answers requests. */
 struct vhc_io_config {

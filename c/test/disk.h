@@ -42,7 +42,7 @@ struct disk {
 static inline int disk_make_ring(struct disk *disk)
 {
 	struct vhc_driver_ring_layout layout;
-	int err = vhc_driver_ring_layout(DISK_RING, &layout);
+	int err = vhc_driver_ring_layout(DISK_RING, 0, &layout);
 	if (err < 0)
 		return err;
 	struct vhc_driver_ring_config driver = {

@@ -31,7 +31,7 @@ static bool rig_up(struct rig *rig, uint32_t size, uint64_t features)
 {
 	struct vhc_driver_ring_layout layout;
 	uint64_t stats;
-	if (!CHECK_EQ(vhc_driver_ring_layout(size, &layout), 0) ||
+	if (!CHECK_EQ(vhc_driver_ring_layout(size, 0, &layout), 0) ||
 	    !CHECK_EQ(vhc_stats_alloc(&stats), 0))
 		return false;
 	rig->memory = aligned_alloc(4096, layout.bytes);
@@ -87,16 +87,16 @@ static void layout_has_no_overlap(void)
 {
 	struct vhc_driver_ring_layout layout;
 	for (uint32_t size = 1; size <= VHC_RING_MAX_SIZE; size *= 2) {
-		REQUIRE_EQ(vhc_driver_ring_layout(size, &layout), 0);
+		REQUIRE_EQ(vhc_driver_ring_layout(size, 0, &layout), 0);
 		CHECK(layout.avail >= 16 * (uint64_t)size);
 		CHECK(layout.used >= layout.avail + 6 + 2 * (uint64_t)size);
 		CHECK(layout.bytes >= layout.used + 6 + 8 * (uint64_t)size +
 					  16 * VHC_DRIVER_RING_INDIRECT * (uint64_t)size);
 		CHECK(layout.avail % 2 == 0 && layout.used % 4 == 0 && layout.bytes % 4096 == 0);
 	}
-	CHECK_EQ(vhc_driver_ring_layout(0, &layout), -EINVAL);
-	CHECK_EQ(vhc_driver_ring_layout(3, &layout), -EINVAL);
-	CHECK_EQ(vhc_driver_ring_layout(2 * VHC_RING_MAX_SIZE, &layout), -EINVAL);
+	CHECK_EQ(vhc_driver_ring_layout(0, 0, &layout), -EINVAL);
+	CHECK_EQ(vhc_driver_ring_layout(3, 0, &layout), -EINVAL);
+	CHECK_EQ(vhc_driver_ring_layout(2 * VHC_RING_MAX_SIZE, 0, &layout), -EINVAL);
 }
 
 static void refuses_bad_memory(void)

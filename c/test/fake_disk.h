@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A virtio-blk or virtio-scsi device of a few lines for tests of the driver side:
- * it reads the ring's memory by the specification (virtio 2.7, 5.2.6, 5.6.6.1),
+ * it reads requests by the specification (virtio 5.2.6, 5.6.6.1),
  * shares no code with the device side, and can be told to misbehave.
  */
 #ifndef VHC_FAKE_DISK_H
@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vhostctl.h"
+#include "fake_ring.h"
 
 #define FAKE_DISK_RINGS 4
 
@@ -34,16 +34,6 @@ enum fake_fault {
 	FAKE_UNKNOWN_HEAD,  /* used.id out of range */
 	FAKE_SAME_HEAD,	    /* each head is returned twice */
 	FAKE_INDEX_TOO_FAR, /* the used index jumps */
-};
-
-struct fake_ring {
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
-	uint32_t size;
-	uint16_t taken;
-	bool event_idx;
-	int kick_fd, call_fd;
 };
 
 struct fake_disk {
@@ -71,25 +61,6 @@ struct fake_request {
 	uint32_t len;
 	bool read, data_writable;
 };
-
-/* The three pieces of a chain; false if it has not just three. */
-static inline bool fake_pieces(const struct fake_ring *ring, uint16_t head,
-			       struct vring_desc piece[3])
-{
-	const struct vring_desc *table = ring->desc;
-	uint16_t at = head;
-	if (table[at].flags & VRING_DESC_F_INDIRECT) {
-		table = (const struct vring_desc *)table[at].addr;
-		at = 0;
-	}
-	for (int i = 0; i < 3; i++) {
-		piece[i] = table[at];
-		if (!(piece[i].flags & VRING_DESC_F_NEXT) != (i == 2))
-			return false;
-		at = piece[i].next;
-	}
-	return true;
-}
 
 static inline bool fake_parse_blk(const struct vring_desc *piece, struct fake_request *request)
 {
@@ -154,13 +125,11 @@ static inline bool fake_parse_scsi(struct fake_disk *disk, const struct vring_de
 	       fake_parse_cdb(disk, header + 19, request);
 }
 
-static inline bool fake_parse(struct fake_disk *disk, const struct fake_ring *ring, uint16_t head,
+static inline bool fake_parse(struct fake_disk *disk, const struct fake_chain *chain,
 			      struct fake_request *request)
 {
-	struct vring_desc piece[3];
-	return fake_pieces(ring, head, piece) &&
-	       (disk->lba_size ? fake_parse_scsi(disk, piece, request)
-			       : fake_parse_blk(piece, request));
+	return chain->num == 3 && (disk->lba_size ? fake_parse_scsi(disk, chain->pieces, request)
+						  : fake_parse_blk(chain->pieces, request));
 }
 
 static inline void fake_answer(const struct fake_disk *disk, const struct fake_request *r, bool ok)
@@ -210,48 +179,38 @@ static inline void fake_execute(struct fake_disk *disk, const struct fake_reques
 		fake_answer(disk, r, fault != FAKE_FAIL);
 }
 
-/* Whether the driver wants a call when the used index becomes idx. */
-static inline bool fake_wants_call(const struct fake_ring *ring, uint16_t idx)
+/* Returns what it must not, where the fault says so. True if it did. */
+static inline bool fake_misbehave(struct fake_ring *ring, const struct fake_chain *chain, int fault)
 {
-	if (!ring->event_idx)
-		return !(__atomic_load_n(&ring->avail->flags, __ATOMIC_SEQ_CST) &
-			 VRING_AVAIL_F_NO_INTERRUPT);
-	return vring_need_event(__atomic_load_n(&ring->avail->ring[ring->size], __ATOMIC_SEQ_CST),
-				idx, ring->used->idx);
+	const uint32_t n = fault == FAKE_SAME_HEAD ? 2 : fault == FAKE_INDEX_TOO_FAR ? 1001 : 1;
+	const uint16_t head =
+	    (uint16_t)(fault == FAKE_UNKNOWN_HEAD ? ring->size + chain->head : chain->head);
+	if (head == chain->head && n == 1)
+		return false;
+	if (!ring->packed) {
+		fake_return_split(ring, head, 1, n);
+		return true;
+	}
+	if (n > 1)
+		fake_put_packed(ring, fake_after(ring, ring->next_used, chain->count),
+				fault == FAKE_SAME_HEAD ? head : UINT16_MAX, 1);
+	fake_put_packed(ring, ring->next_used, head, 1);
+	return true;
 }
 
-/* Makes the used index idx; returns whether the driver wants a call for that. */
-static inline bool fake_show(struct fake_ring *ring, uint16_t idx)
-{
-	uint16_t old = ring->used->idx;
-	__atomic_store_n(&ring->used->idx, idx, __ATOMIC_SEQ_CST);
-	if (!ring->event_idx)
-		return fake_wants_call(ring, idx);
-	return vring_need_event(__atomic_load_n(&ring->avail->ring[ring->size], __ATOMIC_SEQ_CST),
-				idx, old);
-}
-
-static inline void fake_return(struct fake_disk *disk, struct fake_ring *ring, uint16_t head)
+static inline void fake_return(struct fake_disk *disk, struct fake_ring *ring,
+			       const struct fake_chain *chain)
 {
 	int fault = atomic_load(&disk->fault);
 	if (fault == FAKE_SILENT)
 		return;
-	uint16_t idx = ring->used->idx;
-	for (int n = fault == FAKE_SAME_HEAD ? 2 : 1; n > 0; n--) {
-		uint32_t id = fault == FAKE_UNKNOWN_HEAD ? ring->size + head : head;
-		/* Atomic, because one that misbehaves writes where the driver reads. */
-		__atomic_store_n(&ring->used->ring[idx % ring->size].id, id, __ATOMIC_RELAXED);
-		__atomic_store_n(&ring->used->ring[idx++ % ring->size].len, 1, __ATOMIC_RELAXED);
-	}
-	if (fault == FAKE_INDEX_TOO_FAR)
-		idx += 1000;
 	/* What the driver asked for then holds, though it may wake by itself right after. */
 	bool wanted = false;
-	while (atomic_load(&disk->lazy) && !(wanted = fake_wants_call(ring, idx)) &&
+	while (atomic_load(&disk->lazy) && !(wanted = fake_wants_call(ring, chain)) &&
 	       !atomic_load(&disk->stop))
 		usleep(20);
-	bool call = fake_show(ring, idx) || wanted;
-	if (call && ring->call_fd >= 0) {
+	bool call = fake_misbehave(ring, chain, fault) || fake_return_chain(ring, chain, 1);
+	if ((call || wanted) && ring->call_fd >= 0) {
 		disk->calls++;
 		vhc_eventfd_signal(ring->call_fd);
 	}
@@ -259,31 +218,26 @@ static inline void fake_return(struct fake_disk *disk, struct fake_ring *ring, u
 
 static inline bool fake_serve(struct fake_disk *disk, struct fake_ring *ring)
 {
-	uint16_t idx = __atomic_load_n(&ring->avail->idx, __ATOMIC_SEQ_CST);
-	if (idx == ring->taken)
-		return false;
-	while (ring->taken != idx) {
-		uint16_t head = ring->avail->ring[ring->taken++ % ring->size];
+	uint32_t n = 0;
+	/* Not for ever: other rings wait. */
+	for (; n < ring->size && fake_waits(ring); n++) {
+		struct fake_chain chain;
 		struct fake_request request;
-		if (fake_parse(disk, ring, head, &request))
+		if (fake_take(ring, &chain) && fake_parse(disk, &chain, &request))
 			fake_execute(disk, &request);
 		else
 			atomic_fetch_add(&disk->unaligned, 1);
-		fake_return(disk, ring, head);
+		fake_return(disk, ring, &chain);
 	}
-	return true;
+	return n > 0;
 }
 
 /* Asks each ring for a kick; true if one has work already. */
 static inline bool fake_arm(struct fake_disk *disk)
 {
 	bool work = false;
-	for (uint32_t i = 0; i < disk->num_rings; i++) {
-		struct fake_ring *ring = &disk->rings[i];
-		uint16_t *event = (uint16_t *)&ring->used->ring[ring->size];
-		__atomic_store_n(event, ring->taken, __ATOMIC_SEQ_CST);
-		work |= __atomic_load_n(&ring->avail->idx, __ATOMIC_SEQ_CST) != ring->taken;
-	}
+	for (uint32_t i = 0; i < disk->num_rings; i++)
+		work |= fake_arm_ring(&disk->rings[i]);
 	return work;
 }
 
@@ -309,19 +263,9 @@ static inline void *fake_thread(void *arg)
 }
 
 static inline void fake_add_ring(struct fake_disk *disk, uint64_t addr, uint32_t size,
-				 bool event_idx, int kick_fd, int call_fd)
+				 uint64_t features, int kick_fd, int call_fd)
 {
-	struct vhc_driver_ring_layout layout;
-	vhc_driver_ring_layout(size, &layout);
-	disk->rings[disk->num_rings++] = (struct fake_ring){
-	    .desc = (struct vring_desc *)addr,
-	    .avail = (struct vring_avail *)(addr + layout.avail),
-	    .used = (struct vring_used *)(addr + layout.used),
-	    .size = size,
-	    .event_idx = event_idx,
-	    .kick_fd = kick_fd,
-	    .call_fd = call_fd,
-	};
+	disk->rings[disk->num_rings++] = fake_ring_at(addr, size, features, kick_fd, call_fd);
 }
 
 static inline void fake_disk_start(struct fake_disk *disk, uint32_t block_size, uint64_t size)

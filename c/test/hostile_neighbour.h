@@ -29,7 +29,7 @@ static inline bool neighbour_rings(struct neighbour *n, struct hostile_rig *rig)
 {
 	struct vhc_driver_ring_layout layout;
 	struct vhc_mem *mem;
-	if (vhc_driver_ring_layout(NEIGHBOUR_SIZE, &layout) || vhc_mem_create(&mem))
+	if (vhc_driver_ring_layout(NEIGHBOUR_SIZE, 0, &layout) || vhc_mem_create(&mem))
 		return false;
 	bool ok = CHECK_EQ(vhc_mem_add_region(mem, n->memory.addr, n->memory.size, n->memory.addr,
 					      n->memory.fd, 0),

@@ -202,6 +202,110 @@ static void grows_and_moves(void)
 	rig_destroy(&rig);
 }
 
+static struct vhc_extent extent_at(const struct rig *rig, uint64_t offset)
+{
+	struct vhc_extent extent = {0};
+
+	CHECK_EQ(vhc_bdev_extent(rig->bdev, offset, &extent), 0);
+	return extent;
+}
+
+/* What is copied beforehand, and what changes after that. */
+static void moves_what_was_copied_before(void)
+{
+	struct rig rig;
+	struct vhc_pages to;
+
+	REQUIRE(rig_create(&rig, 4096, 0));
+	REQUIRE_EQ(vhc_pages_alloc(DISK_BYTES, 4096, -1, -1, VHC_PAGES_SHARED, &to), 0);
+	for (uint64_t page = 0; page < 8; page++)
+		write_sectors(&rig, page * 8, 8, (uint8_t)(page + 1));
+	CHECK_EQ(vhc_bdev_malloc_copy(rig.bdev, &to, 0, 4 * 4096), 4);
+	CHECK_EQ(vhc_bdev_malloc_copy(rig.bdev, &to, 4 * 4096, DISK_BYTES - 4 * 4096), 4);
+	CHECK_EQ(vhc_bdev_malloc_copy(rig.bdev, &to, 0, DISK_BYTES), 0);
+	write_sectors(&rig, 0, 1, 77);				       /* a part of a page */
+	CHECK_EQ(clear(&rig, VIRTIO_BLK_T_DISCARD, 8, 8, 0), 0);       /* a page */
+	CHECK_EQ(clear(&rig, VIRTIO_BLK_T_DISCARD, 18, 2, 0), 0);      /* a part of one */
+	CHECK_EQ(clear(&rig, VIRTIO_BLK_T_WRITE_ZEROES, 26, 2, 0), 0); /* likewise */
+	write_sectors(&rig, 800, 8, 9);				       /* one that was empty */
+	CHECK_EQ(clear(&rig, VIRTIO_BLK_T_DISCARD, 32, 8, 0), 0);
+	write_sectors(&rig, 33, 1, 78); /* emptied, and not empty again */
+	CHECK_EQ(vhc_bdev_malloc_copy(rig.bdev, &to, 0, 4096), 1);
+	write_sectors(&rig, 1, 1, 79);
+	rig.bdev->ops->channel_close(rig.channel);
+	CHECK_EQ(vhc_bdev_malloc_move(rig.bdev, &to, DISK_BYTES / 512), 0);
+	REQUIRE_EQ(rig.bdev->ops->channel_open(rig.bdev, &rig.channel), 0);
+	queue_set_channel(rig.queue, rig.channel);
+	CHECK(holds(&rig, 0, 1, 77) && holds(&rig, 1, 1, 79) && holds(&rig, 2, 6, 1));
+	CHECK(holds(&rig, 8, 8, 0));
+	CHECK(holds(&rig, 16, 2, 3) && holds(&rig, 18, 2, 0) && holds(&rig, 20, 4, 3));
+	CHECK(holds(&rig, 24, 2, 4) && holds(&rig, 26, 2, 0) && holds(&rig, 28, 4, 4));
+	CHECK(holds(&rig, 32, 1, 0) && holds(&rig, 33, 1, 78) && holds(&rig, 34, 6, 0));
+	for (uint64_t page = 5; page < 8; page++)
+		CHECK(holds(&rig, page * 8, 8, (uint8_t)(page + 1)));
+	CHECK(holds(&rig, 800, 8, 9));
+	CHECK_EQ(extent_at(&rig, 0).len, 4096);
+	CHECK_EQ(extent_at(&rig, 0).mapped, 1);
+	CHECK_EQ(extent_at(&rig, 4096).mapped, 0);
+	rig_destroy(&rig);
+}
+
+/* A copy that comes to nothing, and another to the same place. */
+static void forgets_a_copy(void)
+{
+	struct rig rig;
+	struct vhc_pages to;
+
+	REQUIRE(rig_create(&rig, 4096, 0));
+	REQUIRE_EQ(vhc_pages_alloc(DISK_BYTES, 4096, -1, -1, 0, &to), 0);
+	write_sectors(&rig, 0, 8, 5);
+	CHECK_EQ(vhc_bdev_malloc_copy(rig.bdev, &to, 0, DISK_BYTES), 1);
+	CHECK_EQ(vhc_bdev_malloc_copy(rig.bdev, &to, 0, 0), 0);
+	memset((void *)(uintptr_t)to.addr, 0, DISK_BYTES);
+	CHECK_EQ(vhc_bdev_malloc_copy(rig.bdev, &to, 100, 4096), -EINVAL);
+	CHECK_EQ(vhc_bdev_malloc_copy(rig.bdev, &to, 0, 100), -EINVAL);
+	CHECK_EQ(vhc_bdev_malloc_copy(rig.bdev, &to, DISK_BYTES, 4096), -EINVAL);
+	rig.bdev->ops->channel_close(rig.channel);
+	CHECK_EQ(vhc_bdev_malloc_move(rig.bdev, &to, DISK_BYTES / 512), 0);
+	REQUIRE_EQ(rig.bdev->ops->channel_open(rig.bdev, &rig.channel), 0);
+	queue_set_channel(rig.queue, rig.channel);
+	CHECK(holds(&rig, 0, 8, 5));
+	rig_destroy(&rig);
+}
+
+/* As another process would make the same disk of the same pages. */
+static void is_made_again_of_its_pages(void)
+{
+	struct rig rig;
+	struct vhc_pages again, file;
+	struct vhc_bdev *bdev;
+	struct vhc_extent extent = {0};
+
+	REQUIRE(rig_create(&rig, 4096, VHC_PAGES_SHARED));
+	REQUIRE_EQ(vhc_pages_alloc(4096, 4096, -1, -1, VHC_PAGES_SHARED, &file), 0);
+	write_sectors(&rig, 8, 8, 5);
+	CHECK_EQ(vhc_bdev_malloc_save_map(rig.bdev, file.fd), 0);
+	REQUIRE_EQ(vhc_pages_adopt(&rig.pages, &again), 0);
+	REQUIRE_EQ(vhc_bdev_malloc_create(&again, 512, DISK_BYTES / 512, &bdev), 0);
+	CHECK_EQ(vhc_bdev_malloc_load_map(bdev, file.fd), 0);
+	CHECK_EQ(((uint8_t *)(uintptr_t)again.addr)[4096], 5);
+	CHECK_EQ(vhc_bdev_extent(bdev, 4096, &extent), 0);
+	CHECK_EQ(extent.len, 4096);
+	CHECK_EQ(extent.mapped, 1);
+	CHECK_EQ(vhc_bdev_malloc_load_map(bdev, rig.pages.fd), 0); /* any bytes will do */
+	vhc_bdev_release(bdev);
+	REQUIRE_EQ(vhc_bdev_null_create(512, 8, &bdev), 0);
+	CHECK_EQ(vhc_bdev_malloc_save_map(bdev, file.fd), -EINVAL);
+	CHECK_EQ(vhc_bdev_malloc_load_map(bdev, file.fd), -EINVAL);
+	CHECK_EQ(vhc_bdev_malloc_copy(bdev, &file, 0, 0), -EINVAL);
+	vhc_bdev_release(bdev);
+	int empty = memfd_create("empty", MFD_CLOEXEC);
+	CHECK_EQ(vhc_bdev_malloc_load_map(rig.bdev, empty), -EINVAL);
+	close(empty);
+	vhc_pages_free(&file);
+	rig_destroy(&rig);
+}
+
 static void refuses_bad_shapes(void)
 {
 	struct vhc_bdev *bdev = NULL;
@@ -227,6 +331,9 @@ int main(void)
 	RUN(clears_large_pages);
 	RUN(gives_memory_back);
 	RUN(grows_and_moves);
+	RUN(moves_what_was_copied_before);
+	RUN(forgets_a_copy);
+	RUN(is_made_again_of_its_pages);
 	RUN(refuses_bad_shapes);
 	return check_report();
 }

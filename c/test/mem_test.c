@@ -236,6 +236,190 @@ static void survives_a_shrunk_file(void)
 	table_destroy(&table);
 }
 
+/* ---- Clones ---- */
+
+static uint64_t host_of(const struct vhc_mem *mem, uint64_t gpa)
+{
+	struct vhc_iov iov = {0};
+
+	return vhc_mem_translate(mem, gpa, 1, &iov, 1) == 1 ? iov.addr : 0;
+}
+
+static void clones_share_their_memory(void)
+{
+	struct table table;
+	struct vhc_mem *clone = NULL;
+	uint64_t high, addr = 0;
+	char text[5] = "";
+
+	REQUIRE(table_create(&table));
+	high = host_of(table.mem, HIGH_GPA);
+	REQUIRE_EQ(vhc_mem_clone(table.mem, &clone), 0);
+	CHECK_EQ(host_of(clone, HIGH_GPA), high);
+	CHECK_EQ(vhc_mem_translate_user(clone, 0x7000000, MIB, &addr), 0);
+	CHECK_EQ(addr, high);
+
+	/* What one gets or loses, the other does not. */
+	CHECK_EQ(vhc_mem_add_region(clone, 8 * MIB, MIB, 0xb000000, table.fd, 3 * MIB), 0);
+	CHECK_EQ(vhc_mem_remove_region(clone, LOW_GPA, MIB, 0x8000000), 0);
+	CHECK_EQ(host_of(table.mem, 8 * MIB), 0);
+	CHECK(host_of(table.mem, LOW_GPA) != 0);
+	CHECK_EQ(host_of(clone, LOW_GPA), 0);
+	CHECK(host_of(clone, 8 * MIB) != 0);
+
+	/* The memory outlives the table that it was added to. */
+	vhc_mem_release(table.mem);
+	vhc_copy_in(high, (const uint8_t *)"here", 4);
+	CHECK_EQ(pread(table.fd, text, 4, 2 * MIB), 4);
+	CHECK(strcmp(text, "here") == 0);
+	vhc_mem_release(clone);
+	close(table.fd);
+}
+
+static void removes_regions(void)
+{
+	struct table table;
+	uint64_t addr;
+
+	REQUIRE(table_create(&table));
+	CHECK_EQ(vhc_mem_remove_region(table.mem, LOW_GPA + 4096, MIB, 0x8000000), -ENOENT);
+	CHECK_EQ(vhc_mem_remove_region(table.mem, LOW_GPA, MIB - 1, 0x8000000), -ENOENT);
+	CHECK_EQ(vhc_mem_remove_region(table.mem, LOW_GPA, MIB, 0x9000000), -ENOENT);
+	CHECK_EQ(vhc_mem_remove_region(table.mem, LOW_GPA, MIB, 0x8000000), 0);
+	CHECK_EQ(vhc_mem_remove_region(table.mem, LOW_GPA, MIB, 0x8000000), -ENOENT);
+	CHECK_EQ(translate_one(table.mem, LOW_GPA, 1), -EFAULT);
+	CHECK_EQ(vhc_mem_translate_user(table.mem, 0x8000000, 1, &addr), -EFAULT);
+	CHECK_EQ(translate_one(table.mem, LOW_GPA + MIB, MIB), 1);
+	CHECK_EQ(translate_one(table.mem, HIGH_GPA, MIB), 1);
+	/* Its place is free for another. */
+	CHECK_EQ(vhc_mem_add_region(table.mem, LOW_GPA, MIB, 0x8000000, table.fd, 0), 0);
+	CHECK_EQ(translate_one(table.mem, LOW_GPA, 2 * MIB), -E2BIG);
+	table_destroy(&table);
+}
+
+static bool is_mapped(uint64_t addr)
+{
+	unsigned char resident;
+
+	return mincore((void *)(uintptr_t)addr, 4096, &resident) == 0;
+}
+
+static void unmaps_with_the_last_table(void)
+{
+	struct table table;
+	struct vhc_mem *clone = NULL;
+	uint64_t high;
+
+	REQUIRE(table_create(&table));
+	high = host_of(table.mem, HIGH_GPA);
+	REQUIRE_EQ(vhc_mem_clone(table.mem, &clone), 0);
+	CHECK_EQ(vhc_mem_remove_region(clone, HIGH_GPA, MIB, 0x7000000), 0);
+	CHECK(is_mapped(high));
+	CHECK_EQ(vhc_mem_remove_region(table.mem, HIGH_GPA, MIB, 0x7000000), 0);
+	CHECK(!is_mapped(high));
+	vhc_mem_release(clone);
+	table_destroy(&table);
+}
+
+static void faults_are_the_familys(void)
+{
+	struct table table;
+	struct vhc_mem *clone = NULL, *view = NULL;
+	uint8_t byte = 1;
+
+	REQUIRE(table_create(&table));
+	REQUIRE_EQ(vhc_mem_clone(table.mem, &clone), 0);
+	REQUIRE_EQ(vhc_mem_create_view(clone, &view), 0);
+	CHECK_EQ(ftruncate(table.fd, 0), 0);
+	vhc_copy_out(host_of(table.mem, HIGH_GPA), &byte, 1);
+	CHECK_EQ(byte, 0);
+	CHECK_EQ(vhc_mem_faulted(table.mem), 1);
+	CHECK_EQ(vhc_mem_faulted(clone), 1);
+	CHECK_EQ(vhc_mem_faulted(view), 1);
+	/* The table goes before what is left of its memory. */
+	table_destroy(&table);
+	CHECK_EQ(vhc_mem_faulted(clone), 1);
+	byte = 1;
+	vhc_copy_out(host_of(clone, LOW_GPA), &byte, 1);
+	CHECK_EQ(byte, 0);
+	vhc_mem_release(clone);
+	vhc_mem_release(view);
+}
+
+static void knows_guest_addresses(void)
+{
+	static const uint64_t gpas[] = {LOW_GPA,       LOW_GPA + MIB - 1,
+					LOW_GPA + MIB, LOW_GPA + 2 * MIB - 1,
+					HIGH_GPA,      HIGH_GPA + MIB - 1};
+	struct table table;
+	uint64_t gpa = 0;
+
+	REQUIRE(table_create(&table));
+	for (size_t i = 0; i < sizeof(gpas) / sizeof(gpas[0]); i++) {
+		CHECK(mem_gpa_of(table.mem, host_of(table.mem, gpas[i]), &gpa));
+		CHECK_EQ(gpa, gpas[i]);
+	}
+	CHECK(!mem_gpa_of(table.mem, 0, &gpa));
+	CHECK(!mem_gpa_of(table.mem, (uint64_t)(uintptr_t)&table, &gpa));
+	CHECK(!mem_gpa_of(table.mem, UINT64_MAX, &gpa));
+	table_destroy(&table);
+}
+
+/* ---- Kinds of memory ---- */
+
+/* Regions that begin and end inside of hugepages, if the machine has any to spare. */
+static void maps_hugepages(uint64_t page_size)
+{
+	struct vhc_pages pages;
+	struct vhc_mem *mem = NULL;
+	struct vhc_iov iov;
+	uint64_t gpa = 0;
+	int node;
+
+	if (vhc_pages_alloc(2 * page_size, page_size, -1, -1, VHC_PAGES_SHARED, &pages)) {
+		printf("# no hugepages of %llu KiB\n", (unsigned long long)page_size / 1024);
+		return;
+	}
+	REQUIRE_EQ(vhc_mem_create(&mem), 0);
+	CHECK_EQ(vhc_mem_add_region(mem, 0, page_size, 0, pages.fd, page_size), 0);
+	CHECK_EQ(vhc_mem_add_region(mem, page_size, page_size - 4096, page_size, pages.fd, 4096),
+		 0);
+	vhc_copy_in(pages.addr + page_size - 3, (const uint8_t *)"abc", 3);
+	CHECK_EQ(vhc_mem_translate(mem, 2 * page_size - 4096 - 3, 3, &iov, 1), 1);
+	CHECK(memcmp((const void *)(uintptr_t)iov.addr, "abc", 3) == 0);
+	CHECK(mem_gpa_of(mem, iov.addr, &gpa));
+	CHECK_EQ(gpa, 2 * page_size - 4096 - 3);
+	node = vhc_mem_node(mem, 0);
+	CHECK(node >= -1 && node < 1024);
+	CHECK_EQ(vhc_mem_remove_region(mem, 0, page_size, 0), 0);
+	vhc_mem_release(mem);
+	CHECK_EQ(vhc_pages_free(&pages), 0);
+}
+
+static void maps_hugepages_of_both_sizes(void)
+{
+	maps_hugepages(2 * MIB);
+	maps_hugepages(KIB * MIB);
+}
+
+static void tells_the_node(void)
+{
+	struct vhc_pages pages;
+	struct vhc_mem *mem = NULL, *view = NULL;
+
+	REQUIRE_EQ(vhc_pages_alloc(8192, 4096, 0, -1, VHC_PAGES_SHARED, &pages), 0);
+	REQUIRE_EQ(vhc_mem_create(&mem), 0);
+	REQUIRE_EQ(vhc_mem_create_view(mem, &view), 0);
+	CHECK_EQ(vhc_mem_add_region(mem, MIB, 8192, 5 * MIB, pages.fd, 0), 0);
+	CHECK_EQ(vhc_mem_node(mem, 5 * MIB + 8191), 0);
+	CHECK_EQ(vhc_mem_node(view, 5 * MIB), 0);
+	CHECK_EQ(vhc_mem_node(mem, 5 * MIB + 8192), -EFAULT);
+	CHECK_EQ(vhc_mem_node(mem, MIB), -EFAULT);
+	vhc_mem_release(view);
+	vhc_mem_release(mem);
+	CHECK_EQ(vhc_pages_free(&pages), 0);
+}
+
 /* How a child ends that maps guest memory and then raises SIGBUS by `act`. */
 static int child_result(void (*act)(void), void (*prepare)(void))
 {
@@ -324,6 +508,13 @@ int main(void)
 	RUN(takes_at_most_512_regions);
 	RUN(maps_unaligned_offsets);
 	RUN(survives_a_shrunk_file);
+	RUN(clones_share_their_memory);
+	RUN(removes_regions);
+	RUN(unmaps_with_the_last_table);
+	RUN(faults_are_the_familys);
+	RUN(knows_guest_addresses);
+	RUN(maps_hugepages_of_both_sizes);
+	RUN(tells_the_node);
 	RUN(leaks_nothing);
 	return check_report();
 }

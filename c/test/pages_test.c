@@ -216,6 +216,67 @@ static void node(void)
 	vhc_pages_free(&pages);
 }
 
+/* As another process would, with the descriptor that it was sent. */
+static void adopt(uint64_t page_size)
+{
+	struct vhc_pages pages, theirs, again;
+	int fds = check_open_fds();
+	if (vhc_pages_alloc(4 * MIB, page_size, -1, -1, VHC_PAGES_SHARED, &pages) < 0) {
+		printf("# no pages of %llu bytes\n", (unsigned long long)page_size);
+		return;
+	}
+	((uint8_t *)vhc_pointer(pages.addr))[MIB] = 5;
+	theirs = pages;
+	theirs.addr = 0;
+	REQUIRE_EQ(vhc_pages_adopt(&theirs, &again), 0);
+	CHECK(again.addr != pages.addr && again.fd != pages.fd);
+	CHECK_EQ(again.size, pages.size);
+	CHECK_EQ(again.kind, pages.kind);
+	((uint8_t *)vhc_pointer(pages.addr))[2 * MIB] = 6;
+	CHECK_EQ(vhc_pages_free(&pages), 0);
+	CHECK_EQ(((uint8_t *)vhc_pointer(again.addr))[MIB], 5);
+	CHECK_EQ(((uint8_t *)vhc_pointer(again.addr))[2 * MIB], 6);
+	CHECK_EQ(vhc_pages_free(&again), 0);
+	CHECK_EQ(check_open_fds(), fds);
+}
+
+static void adopted_pages_have_what_they_had(void)
+{
+	adopt(4096);
+	adopt(2 * MIB);
+}
+
+static void what_is_no_shared_memory_is_not_adopted(void)
+{
+	struct vhc_pages pages, theirs, out;
+	int fds = check_open_fds();
+	REQUIRE_EQ(vhc_pages_alloc(MIB, 4096, -1, -1, VHC_PAGES_SHARED, &pages), 0);
+	theirs = pages;
+	theirs.size = 2 * MIB;
+	CHECK_EQ(vhc_pages_adopt(&theirs, &out), -EINVAL);
+	theirs = pages;
+	theirs.size = 5000;
+	CHECK_EQ(vhc_pages_adopt(&theirs, &out), -EINVAL);
+	theirs = pages;
+	theirs.page_size = 2 * MIB;
+	CHECK_EQ(vhc_pages_adopt(&theirs, &out), -EINVAL);
+	theirs = pages;
+	theirs.kind = VHC_PAGES_HUGETLB;
+	CHECK_EQ(vhc_pages_adopt(&theirs, &out), -EINVAL);
+	theirs.kind = 77;
+	CHECK_EQ(vhc_pages_adopt(&theirs, &out), -EINVAL);
+	theirs = pages;
+	theirs.fd = -1;
+	CHECK_EQ(vhc_pages_adopt(&theirs, &out), -EBADF);
+	/* One that its owner may shrink under us. */
+	theirs.fd = memfd_create("unsealed", MFD_CLOEXEC);
+	CHECK_EQ(ftruncate(theirs.fd, MIB), 0);
+	CHECK_EQ(vhc_pages_adopt(&theirs, &out), -EINVAL);
+	close(theirs.fd);
+	vhc_pages_free(&pages);
+	CHECK_EQ(check_open_fds(), fds);
+}
+
 int main(void)
 {
 	RUN(plain);
@@ -225,5 +286,7 @@ int main(void)
 	RUN(hugetlb);
 	RUN(arguments);
 	RUN(node);
+	RUN(adopted_pages_have_what_they_had);
+	RUN(what_is_no_shared_memory_is_not_adopted);
 	return check_report();
 }

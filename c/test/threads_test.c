@@ -5,6 +5,7 @@
  * taken away, put back and resized, readers of the statistics, and what goes up
  * and comes back on SCSI rings, all under I/O whose data is checked.
  */
+#include "threads_memory.h"
 #include "threads_scsi.h"
 
 /* ---- What happens at once ---------------------------------------------------------------- */
@@ -173,7 +174,7 @@ static void disk_is_resized_under_load(void)
 static uint16_t offered(const struct lane *lane)
 {
 	struct vhc_driver_ring_layout layout;
-	vhc_driver_ring_layout(RING_SIZE, &layout);
+	vhc_driver_ring_layout(RING_SIZE, 0, &layout);
 	const struct vring_avail *avail = (const void *)(lane->memory.addr + layout.avail);
 	return __atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE);
 }
@@ -237,6 +238,7 @@ int main(void)
 	RUN(disk_is_resized_under_load);
 	RUN(device_goes_away);
 	RUN(reactors_come_and_go);
+	run_memory();
 	run_scsi();
 	return check_report();
 }

@@ -38,6 +38,7 @@ struct lane {
 	struct vhc_ring *device;
 	struct vhc_driver_ring *driver;
 	struct vhc_reactor *reactor;
+	struct vhc_mem *mem; /* of which its rings are made; NULL: a new one for each */
 	struct vhc_load *load;
 	struct vhc_stats *stats, *ring_stats;
 	uint64_t offset; /* on the disk */
@@ -131,16 +132,22 @@ static inline int serve(const struct world *world, struct lane *lane)
 	return vhc_reactor_start_blk_ring(lane->reactor, lane->device, world->blk, 0);
 }
 
-/* Makes a ring over a new memory table and gives it to a reactor. */
-static inline void attach(struct world *world, struct lane *lane, uint32_t reactor)
+static inline struct vhc_mem *new_table(const struct lane *lane)
 {
-	struct vhc_driver_ring_layout layout;
 	struct vhc_mem *mem = NULL;
-	vhc_driver_ring_layout(RING_SIZE, &layout);
-	REQUIRE_EQ(vhc_mem_create(&mem), 0);
+	CHECK_EQ(vhc_mem_create(&mem), 0);
 	CHECK_EQ(
 	    vhc_mem_add_region(mem, GPA, lane->memory.size, lane->memory.addr, lane->memory.fd, 0),
 	    0);
+	return mem;
+}
+
+/* Makes a ring over a new memory table, or the lane's, and gives it to a reactor. */
+static inline void attach(struct world *world, struct lane *lane, uint32_t reactor)
+{
+	struct vhc_driver_ring_layout layout;
+	struct vhc_mem *mem = lane->mem ? lane->mem : new_table(lane);
+	vhc_driver_ring_layout(RING_SIZE, 0, &layout);
 	const struct vhc_ring_config config = {
 	    .mem = (uint64_t)mem,
 	    .features = FEATURES,
@@ -156,7 +163,8 @@ static inline void attach(struct world *world, struct lane *lane, uint32_t react
 	    .id = lane->id,
 	};
 	CHECK_EQ(vhc_ring_create(&config, &lane->device), 0);
-	vhc_mem_release(mem);
+	if (!lane->mem)
+		vhc_mem_release(mem);
 	lane->reactor = world->reactors[reactor % REACTORS];
 	CHECK_EQ(serve(world, lane), 0);
 	CHECK_EQ(serve(world, lane), -EBUSY);
@@ -188,7 +196,7 @@ static inline void detach_all(struct world *world)
 static inline void lane_up(struct lane *lane, uint32_t i)
 {
 	struct vhc_driver_ring_layout layout;
-	vhc_driver_ring_layout(RING_SIZE, &layout);
+	vhc_driver_ring_layout(RING_SIZE, 0, &layout);
 	*lane = (struct lane){
 	    .id = i + 1,
 	    .offset = (uint64_t)i * LANE_BLOCKS * BLOCK,
@@ -227,7 +235,7 @@ static inline void start_load(struct world *world, struct lane *lane, uint32_t m
 			      bool verify)
 {
 	struct vhc_driver_ring_layout layout;
-	vhc_driver_ring_layout(RING_SIZE, &layout);
+	vhc_driver_ring_layout(RING_SIZE, 0, &layout);
 	const struct vhc_load_config config = {
 	    .stats = (uint64_t)lane->stats,
 	    .buffers = lane->memory.addr + layout.bytes,

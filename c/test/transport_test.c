@@ -448,6 +448,63 @@ static void out_of_descriptors(void)
 	tear_down();
 }
 
+/* What waits in the socket is for whoever reads it next. */
+static void a_connection_is_taken_out_between_two_messages(void)
+{
+	uint8_t data[MESSAGE_HEADER + 8];
+	int fd;
+	set_up();
+	uint32_t id = connect_peer(&fd);
+	CHECK_EQ(vhc_transport_next(transport, id), 0);
+	send_message(fd, 1, 8, NULL, 0);
+	expect_message(id, 1, 8, 0);
+	send_message(fd, 2, 8, &fd, 1); /* not asked for yet */
+	int taken = vhc_transport_take(transport, id);
+	REQUIRE(taken >= 0);
+	CHECK_EQ(vhc_transport_take(transport, id), -ENOENT);
+	CHECK_EQ(vhc_transport_next(transport, id), -ENOENT);
+	CHECK(!reader_next(&reader, QUIET_MS));
+	uint32_t again = (uint32_t)vhc_transport_connect(transport, taken);
+	close(taken);
+	CHECK(again != id);
+	CHECK_EQ(vhc_transport_next(transport, again), 0);
+	expect_message(again, 2, 8, 1);
+	CHECK_EQ(vhc_transport_next(transport, again), 0);
+	build(data, 3, 8);
+	CHECK_EQ(message_send(fd, data, 5, NULL, 0), 0);
+	int busy = vhc_transport_take(transport, again);
+	for (int i = 0; busy >= 0 && i < PATIENCE_MS; i++) { /* it had not been read yet */
+		again = (uint32_t)vhc_transport_connect(transport, busy);
+		close(busy);
+		vhc_transport_next(transport, again);
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		busy = vhc_transport_take(transport, again);
+	}
+	CHECK_EQ(busy, -EBUSY);
+	CHECK_EQ(message_send(fd, data + 5, sizeof(data) - 5, NULL, 0), 0);
+	expect_message(again, 3, 8, 0);
+	close(fd);
+	expect_closed(again, 0);
+	CHECK_EQ(vhc_transport_take(transport, again), -ENOENT);
+	tear_down();
+}
+
+static void a_listener_is_taken_out(void)
+{
+	set_up();
+	int taken = vhc_transport_take(transport, listener);
+	REQUIRE(taken >= 0);
+	int fd = vhc_socket_connect(path); /* it waits */
+	CHECK(fd >= 0);
+	CHECK(!reader_next(&reader, QUIET_MS));
+	listener = (uint32_t)vhc_transport_listen(transport, taken);
+	close(taken);
+	uint32_t id = (uint32_t)expect(VHC_UPCALL_ACCEPTED, listener)->arg;
+	close(fd);
+	expect_closed(id, 0);
+	tear_down();
+}
+
 static void sockets(void)
 {
 	struct stat st;
@@ -492,6 +549,8 @@ int main(void)
 	RUN(many_connections);
 	RUN(release_with_everything_open);
 	RUN(out_of_descriptors);
+	RUN(a_connection_is_taken_out_between_two_messages);
+	RUN(a_listener_is_taken_out);
 	RUN(sockets);
 	return check_report();
 }

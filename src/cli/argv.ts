@@ -27,9 +27,19 @@ type Word =
 	| { readonly argument: string }
 	| { readonly option: OptionShape; readonly value: string };
 
-/** `block-size` to `blockSize`, the key under which cac stores it. */
-export function camelCase(name: string): string {
-	return name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+/**
+ * `block-size` to `blockSize`, the key under which cac stores it. `no-packed` is stored as
+ * `packed`, and as true if it was not given.
+ */
+export function keyOf(name: string): string {
+	return name
+		.replace(/^no-/, "")
+		.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+/** Whether a flag was given, by what cac stored. */
+export function isGiven(name: string, stored: unknown): boolean {
+	return stored !== undefined && (stored !== true || !name.startsWith("no-"));
 }
 
 /**
@@ -54,8 +64,9 @@ export function canonical(
 		if (seen.has(option) && !option.repeats && option.takesValue)
 			throw new UsageError(`${spelled(longName(option))} is given twice`);
 		seen.add(option);
-		const key = camelCase(longName(option));
-		return option.takesValue ? `--${key}=${MARK}${value}` : `--${key}=true`;
+		const name = longName(option);
+		if (option.takesValue) return `--${keyOf(name)}=${MARK}${value}`;
+		return `--${keyOf(name)}=${!name.startsWith("no-")}`;
 	});
 }
 

@@ -34,7 +34,7 @@ interface Kind {
 }
 
 /** Settings that are given without a value. */
-const FLAGS: readonly string[] = ["readonly"];
+const FLAGS: readonly string[] = ["readonly", "no-packed", "iommu", "inband"];
 
 const DEFAULT_BLOCK_SIZE = "512";
 

@@ -4,8 +4,8 @@ import { attached } from "./attach.ts";
 import type { Call } from "./bdev-kinds.ts";
 import { type Given, type Group, JSON_OUTPUT, RPC_SOCKET } from "./command.ts";
 import {
-	CPUMASK,
-	cpumaskParam,
+	CONTROLLER_OPTIONS,
+	controllerParams,
 	createController,
 	deleteController,
 	getControllers,
@@ -28,7 +28,7 @@ export const blk: Group = {
 					help: "Block device to serve; with --in-process its SPEC, as serve's --bdev",
 				},
 				{ usage: "--readonly", help: "Refuse writes" },
-				CPUMASK,
+				...CONTROLLER_OPTIONS,
 				IN_PROCESS,
 				SOCKET_DIR,
 				RPC_SOCKET,
@@ -56,7 +56,7 @@ export const blk: Group = {
 
 async function create(given: Given): Promise<void> {
 	const [ctrlr = ""] = given.args;
-	const controller = { ctrlr, ...cpumaskParam(given) };
+	const controller = controllerParams(ctrlr, given.text);
 	const readonly = given.flag("readonly") ? { readonly: true } : {};
 	const calls = ([dev_name = ""]: readonly string[]): Call[] => [
 		{

@@ -2,9 +2,10 @@
 /** Commands as data, and running them through cac. */
 import { type CAC, cac } from "cac";
 import {
-	camelCase,
 	canonical,
 	firstArgument,
+	isGiven,
+	keyOf,
 	type OptionShape,
 	unmark,
 } from "./argv.ts";
@@ -157,7 +158,8 @@ function tidy(sections: Section[], cli: CAC, group: Group): Section[] {
 			.filter(({ title }) => !unneeded(title))
 			.map((section) => ({
 				...section,
-				body: section.body.replace(/[ \t]+$/gm, ""),
+				// Of --no-… options cac has a default to tell, that of what they turn off.
+				body: section.body.replace(/(?: \(default: true\))?[ \t]*$/gm, ""),
 			})),
 	];
 }
@@ -169,8 +171,8 @@ function given(
 	options: CAC["options"],
 ): Given {
 	const list = (name: string) => {
-		const value: unknown = options[camelCase(name)];
-		return value === undefined ? [] : unmark(value);
+		const value: unknown = options[keyOf(name)];
+		return isGiven(name, value) ? unmark(value) : [];
 	};
 	return {
 		args: args.filter((arg) => arg !== undefined).flatMap(unmark),

@@ -2,7 +2,7 @@
 /** Controllers as serve's --blk and --scsi take them, as calls of the control socket's methods. */
 import { MAX_LUN, MAX_TARGET } from "../engine/virtio/scsi-address.ts";
 import { type Call, parseSettings, type Settings } from "./bdev-kinds.ts";
-import { cpumask } from "./cpus.ts";
+import { controllerParams } from "./controllers.ts";
 import { UsageError } from "./errors.ts";
 import { parseCount, quoted } from "./size.ts";
 
@@ -39,25 +39,27 @@ function parseSpec(
 	return { name, bdev, settings, owner };
 }
 
-function cpumaskOf(settings: Settings): { cpumask?: string } {
-	const text = settings.get("cpumask");
-	return text === undefined ? {} : { cpumask: cpumask(text) };
+/** Settings of controllers of both kinds. */
+const COMMON = ["cpumask", "client", "no-packed", "iommu", "inband"];
+
+function paramsOf({ name, settings }: Spec) {
+	return controllerParams(name, (setting) => settings.get(setting));
 }
 
 /** Reads `NAME=BDEV,setting,…` as serve's --blk takes it. */
 export function parseBlkSpec(text: string): Call {
 	const like = "vm0=disk0 or vm0=disk0,readonly";
-	const known = ["readonly", "cpumask"];
-	const { name, bdev, settings } = parseSpec("--blk", text, like, known);
+	const known = ["readonly", ...COMMON];
+	const spec = parseSpec("--blk", text, like, known);
+	const { bdev, settings } = spec;
 	if (bdev === undefined)
 		throw new UsageError(
 			`--blk is ${quoted(text)}: want NAME=BDEV, as ${like}`,
 		);
 	const params = {
-		ctrlr: name,
+		...paramsOf(spec),
 		dev_name: bdev,
 		...(settings.has("readonly") ? { readonly: true } : {}),
-		...cpumaskOf(settings),
 	};
 	return { method: "vhost_create_blk_controller", params };
 }
@@ -97,19 +99,22 @@ function addTargetOf({ name, bdev, settings, owner }: Spec): Call[] {
  */
 export function parseScsiSpecs(texts: readonly string[]): Call[] {
 	const like = "vm0=disk0 or vm0=disk1,target=3,lun=1";
-	const known = ["target", "lun", "cpumask"];
+	const known = ["target", "lun", ...COMMON];
 	const made = new Set<string>();
 	return texts.flatMap((text) => {
 		const spec = parseSpec("--scsi", text, like, known);
 		const { name, settings, owner } = spec;
 		const first = !made.has(name);
 		made.add(name);
-		if (!first && settings.has("cpumask"))
+		const late = first ? undefined : COMMON.find((one) => settings.has(one));
+		if (late !== undefined)
 			throw new UsageError(
-				`${owner}: cpumask goes with the first --scsi of ${name}`,
+				`${owner}: ${late} goes with the first --scsi of ${name}`,
 			);
-		const params = { ctrlr: name, ...cpumaskOf(settings) };
-		const create: Call = { method: "vhost_create_scsi_controller", params };
+		const create: Call = {
+			method: "vhost_create_scsi_controller",
+			params: { ...paramsOf(spec) },
+		};
 		return [...(first ? [create] : []), ...addTargetOf(spec)];
 	});
 }

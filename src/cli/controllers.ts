@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /** What the commands of vhost-user-blk and vhost-user-scsi controllers share. */
+import { resolve } from "node:path";
 import type { Client } from "../engine/control/client.ts";
 import type { Result } from "../engine/control/schema.ts";
 import { VhostctlError } from "../engine/errors.ts";
@@ -22,6 +23,24 @@ export const SOCKET_DIR: CommandOption = {
 	usage: "-S, --socket-dir <dir>",
 	help: "With --in-process: directory of the socket (default: see vhostctl(1))",
 };
+
+/** What controllers of both kinds are created with. */
+export const CONTROLLER_OPTIONS: readonly CommandOption[] = [
+	CPUMASK,
+	{
+		usage: "--client <path>",
+		help: "Connect to the front end's socket there, whenever it is there, instead of listening",
+	},
+	{ usage: "--no-packed", help: "Do not offer packed virtqueues" },
+	{
+		usage: "--iommu",
+		help: "Offer to serve a machine whose IOMMU covers the device (ACCESS_PLATFORM)",
+	},
+	{
+		usage: "--inband",
+		help: "Offer notifications by messages instead of eventfds, which is slow",
+	},
+];
 
 type Listed = Result<"vhost_get_controllers">[number];
 type Specific = Listed["backend_specific"];
@@ -58,10 +77,32 @@ export async function getControllers<K extends Kind>(
 	return found;
 }
 
-/** The parameter for --cpumask. */
-export function cpumaskParam(given: Given): { cpumask?: string } {
-	const text = given.text("cpumask");
-	return text === undefined ? {} : { cpumask: cpumask(text) };
+/** The name of a controller and what it is made with, as parameters of the methods that make one. */
+export interface ControllerParams {
+	readonly ctrlr: string;
+	readonly cpumask?: string;
+	readonly client?: string;
+	readonly packed_ring?: boolean;
+	readonly iommu?: boolean;
+	readonly inband?: boolean;
+}
+
+/** What CONTROLLER_OPTIONS, or settings of the same names, say; each by its text, a flag by any. */
+export function controllerParams(
+	ctrlr: string,
+	setting: (name: string) => string | undefined,
+): ControllerParams {
+	const cpus = setting("cpumask");
+	const client = setting("client");
+	const has = (name: string) => setting(name) !== undefined;
+	return {
+		ctrlr,
+		...(cpus === undefined ? {} : { cpumask: cpumask(cpus) }),
+		...(client === undefined ? {} : { client: resolve(client) }),
+		...(has("no-packed") ? { packed_ring: false } : {}),
+		...(has("iommu") ? { iommu: true } : {}),
+		...(has("inband") ? { inband: true } : {}),
+	};
 }
 
 /**
@@ -96,7 +137,7 @@ async function makeWhole(
  */
 export async function createController(
 	given: Given,
-	controller: { readonly ctrlr: string; readonly cpumask?: string },
+	controller: ControllerParams,
 	bdevs: readonly string[],
 	calls: (bdevs: readonly string[]) => readonly Call[],
 ): Promise<void> {

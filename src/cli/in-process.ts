@@ -5,14 +5,10 @@ import { callMethod } from "../engine/control/methods.ts";
 import { createLogger, parseCpumask, startEngine } from "../engine/engine.ts";
 import { type Call, parseBdevSpec } from "./bdev-kinds.ts";
 import type { Given } from "./command.ts";
+import type { ControllerParams } from "./controllers.ts";
 import { printJson, printLine } from "./output.ts";
 import { defaultStateDir, makeRuntimeDir } from "./paths.ts";
 import { onSignal } from "./signals.ts";
-
-interface Controller {
-	readonly ctrlr: string;
-	readonly cpumask?: string;
-}
 
 /**
  * Makes the bdevs of `specs` and, with `calls`, which gets their names, the controller; serves it
@@ -20,7 +16,7 @@ interface Controller {
  */
 export async function serveOne(
 	given: Given,
-	{ ctrlr: name, cpumask }: Controller,
+	{ ctrlr: name, cpumask }: ControllerParams,
 	specs: readonly string[],
 	calls: (bdevs: readonly string[]) => readonly Call[],
 ): Promise<void> {

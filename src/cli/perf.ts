@@ -67,6 +67,22 @@ export const perf: Group = {
 					usage: "--mode <mode>",
 					help: "poll or interrupt: how to wait for completions (default: poll)",
 				},
+				{
+					usage: "--split",
+					help: "Split rings (default: packed, if the device offers them)",
+				},
+				{
+					usage: "--inflight",
+					help: "Have the device keep what it works on in memory that outlives it",
+				},
+				{
+					usage: "--log-dirty",
+					help: "Have the device mark the memory that it writes, as in a migration",
+				},
+				{
+					usage: "--reconnect <time>",
+					help: "With --inflight: wait so long for a device that went away, and go on",
+				},
 				{ usage: "--cpu <n>", help: "Processor to pin the load's thread to" },
 				{ ...JSON_OUTPUT, help: "Print JSON with fio's field names" },
 			],
@@ -119,6 +135,10 @@ function read(given: Given): PerfOptions {
 	const seconds = given.parsed("time", parseSeconds);
 	const ios = given.parsed("ios", count(1));
 	const cpu = given.parsed("cpu", count(0, 4095));
+	const reconnectSeconds = given.parsed("reconnect", parseSeconds);
+	const inflight = given.flag("inflight");
+	if (reconnectSeconds !== undefined && !inflight)
+		throw new UsageError("--reconnect goes with --inflight");
 	const target = given.parsed("target", count(0, MAX_TARGET));
 	const lun = given.parsed("lun", count(0, MAX_LUN));
 	if (target === undefined && lun !== undefined)
@@ -132,6 +152,10 @@ function read(given: Given): PerfOptions {
 		iodepth: given.parsed("iodepth", count(1, 1024)) ?? 32,
 		queues: given.parsed("queues", count(1, 256)) ?? 1,
 		verify: verify !== undefined,
+		split: given.flag("split"),
+		inflight,
+		logDirty: given.flag("log-dirty"),
+		...(reconnectSeconds === undefined ? {} : { reconnectSeconds }),
 		mode:
 			given.parsed("mode", (text, name) => parseChoice(text, name, MODES)) ??
 			"poll",

@@ -12,8 +12,8 @@ import {
 } from "./command.ts";
 import { addTargetCall } from "./controller-specs.ts";
 import {
-	CPUMASK,
-	cpumaskParam,
+	CONTROLLER_OPTIONS,
+	controllerParams,
 	createController,
 	deleteController,
 	getControllers,
@@ -48,7 +48,7 @@ export const scsi: Group = {
 					usage: "--delay",
 					help: "Have no socket yet: scsi start makes it",
 				},
-				CPUMASK,
+				...CONTROLLER_OPTIONS,
 				IN_PROCESS,
 				SOCKET_DIR,
 				RPC_SOCKET,
@@ -119,7 +119,7 @@ async function create(given: Given): Promise<void> {
 	const delay = given.flag("delay");
 	if (delay && given.flag("in-process"))
 		throw new UsageError("--delay has no use for --in-process");
-	const controller = { ctrlr, ...cpumaskParam(given) };
+	const controller = controllerParams(ctrlr, given.text);
 	const calls = (bdevs: readonly string[]): Call[] => [
 		{
 			method: "vhost_create_scsi_controller",

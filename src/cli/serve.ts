@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 /** vhostctl serve: an instance, in the foreground. */
 import process from "node:process";
-import { parseBdevSpec } from "./bdev-kinds.ts";
+import type { Context } from "../engine/control/methods/context.ts";
+import type { Instance } from "../engine/control/takeover.ts";
+import { rpcSocket } from "./attach.ts";
+import { type Call, parseBdevSpec } from "./bdev-kinds.ts";
 import type { Given, Group } from "./command.ts";
 import { parseBlkSpec, parseScsiSpecs } from "./controller-specs.ts";
 import { cpumask } from "./cpus.ts";
@@ -43,6 +46,14 @@ export const serve: Group = {
 					help: "Directory of what outlives the instance: persistent reservations (default: see vhostctl(1))",
 				},
 				{
+					usage: "--takeover",
+					help: "Take over from the instance that has the control socket: all that it has, and its machines, which notice nothing",
+				},
+				{
+					usage: "--postcopy",
+					help: "Offer post-copy migration, with which a front end can make a reactor wait for ever",
+				},
+				{
 					usage: "--log-level <level>",
 					help: "error, warning, info or debug (default: info)",
 				},
@@ -75,40 +86,97 @@ async function run(given: Given): Promise<void> {
 		...given.list("blk").map(parseBlkSpec),
 		...parseScsiSpecs(given.list("scsi")),
 	];
-	const { createLogger, parseCpumask, startEngine } = await import(
-		"../engine/engine.ts"
-	);
-	const { startControl } = await import("../engine/control/server.ts");
-	const { callMethod } = await import("../engine/control/methods.ts");
-	const level = parseChoice(
-		given.text("log-level") ?? "info",
-		"--log-level",
-		LEVELS,
-	);
-	const log = createLogger(level);
-	const cpus = given.text("cpumask");
 	const ending = onSignal();
-	const engine = await startEngine({
-		socketDir: given.text("socket-dir") ?? makeRuntimeDir(),
-		stateDir: given.text("state-dir") ?? defaultStateDir(),
-		cpus: cpus === undefined ? undefined : parseCpumask(cpumask(cpus)),
-		mode: parseChoice(given.text("mode") ?? "adaptive", "--mode", MODES),
-		log,
-	});
 	try {
-		const kill = (signal: NodeJS.Signals) =>
-			void process.kill(process.pid, signal);
-		// What the command line asks for is there before the first client is heard.
-		for (const { method, params } of calls)
-			await callMethod({ engine, kill }, method, params);
-		const control = await startControl(engine, { path: controlPath(given) });
+		const { engine, control } = given.flag("takeover")
+			? await takeOverInstance(given, calls)
+			: await startInstance(given, calls);
 		printLine(`ready: ${control.path}`);
-		log.info(`ending on ${await ending.asked}`);
-		await control.close();
+		const gone = control.handedOver.then(() => undefined);
+		const signal = await Promise.race([ending.asked, gone]);
+		if (signal) engine.log.info(`ending on ${signal}`);
+		await endInstance({ engine, control });
 	} finally {
-		await engine.close();
 		ending.release();
 	}
+}
+
+async function startInstance(
+	given: Given,
+	calls: readonly Call[],
+): Promise<Instance> {
+	const { startEngine } = await import("../engine/engine.ts");
+	const { startControl } = await import("../engine/control/server.ts");
+	const engine = await startEngine({
+		...(await engineOptions(given)),
+		socketDir: given.text("socket-dir") ?? makeRuntimeDir(),
+		stateDir: given.text("state-dir") ?? defaultStateDir(),
+	});
+	try {
+		// What the command line asks for is there before the first client is heard.
+		await makeAll({ engine, kill }, calls);
+		const control = await startControl(engine, { path: controlPath(given) });
+		return { engine, control };
+	} catch (error) {
+		await engine.close();
+		throw error;
+	}
+}
+
+async function takeOverInstance(
+	given: Given,
+	calls: readonly Call[],
+): Promise<Instance> {
+	const { takeOver } = await import("../engine/control/takeover.ts");
+	return takeOver({
+		path: rpcSocket(given),
+		anew: {
+			...(await engineOptions(given)),
+			socketDir: given.text("socket-dir"),
+			stateDir: given.text("state-dir"),
+		},
+		kill,
+		extend: (context) => makeAll(context, calls),
+	});
+}
+
+/** Ends it, by a signal or because a successor serves: then that has the sockets. */
+async function endInstance({ engine, control }: Instance): Promise<void> {
+	const { leaveEngine } = await import("../engine/takeover/give.ts");
+	let left = false;
+	void control.handedOver.then(() => {
+		left = true;
+	});
+	try {
+		await control.close();
+	} finally {
+		await (left ? leaveEngine(engine) : engine.close());
+	}
+}
+
+function kill(signal: NodeJS.Signals): void {
+	process.kill(process.pid, signal);
+}
+
+async function makeAll(
+	context: Context,
+	calls: readonly Call[],
+): Promise<void> {
+	const { callMethod } = await import("../engine/control/methods.ts");
+	for (const { method, params } of calls)
+		await callMethod(context, method, params);
+}
+
+async function engineOptions(given: Given) {
+	const { createLogger, parseCpumask } = await import("../engine/engine.ts");
+	const cpus = given.text("cpumask");
+	const level = given.text("log-level") ?? "info";
+	return {
+		cpus: cpus === undefined ? undefined : parseCpumask(cpumask(cpus)),
+		mode: given.parsed("mode", (text, name) => parseChoice(text, name, MODES)),
+		postcopy: given.flag("postcopy"),
+		log: createLogger(parseChoice(level, "--log-level", LEVELS)),
+	};
 }
 
 function controlPath(given: Given): string {

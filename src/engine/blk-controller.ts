@@ -2,19 +2,24 @@
 import { Buffer } from "node:buffer";
 import { BLK_READONLY, native } from "../ffi/native.ts";
 import type { Bdev, BdevUser } from "./bdev/bdev.ts";
-import { fromErrno } from "./errors.ts";
+import { fromErrno, VhostctlError } from "./errors.ts";
 import type { Logger } from "./log.ts";
 import { leastLoaded, type Reactor } from "./reactors.ts";
 import { allocStatsPage, type StatsPage } from "./stats.ts";
 import type { RunningRing, Session, VhostDevice } from "./vhost-user/device.ts";
-import { SUPPORTED_PROTOCOL_FEATURES } from "./vhost-user/messages.ts";
+import {
+	type Offers,
+	protocolFeatures,
+	ringFeatures,
+} from "./vhost-user/offers.ts";
+import { runningRing } from "./vhost-user/running-ring.ts";
 import {
 	type BlkConfig,
 	decodeConfigWrite,
 	encodeBlkConfig,
 	readConfigSpace,
 } from "./virtio/blk-config.ts";
-import { VIRTIO_BLK_F, VIRTIO_F } from "./virtio/features.ts";
+import { VIRTIO_BLK_F } from "./virtio/features.ts";
 
 const MAX_QUEUES = 256;
 const SECTOR = 512;
@@ -46,7 +51,7 @@ export interface BlkController extends VhostDevice, BdevUser {
 	close(): Promise<void>;
 }
 
-export interface BlkControllerOptions {
+export interface BlkControllerOptions extends Offers {
 	name: string;
 	bdev: Bdev;
 	/** Also set for a bdev that cannot be written. */
@@ -67,10 +72,6 @@ interface Attached {
 function offeredFeatures(bdev: Bdev, readonly: boolean): bigint {
 	const { supports } = bdev.backend;
 	let features =
-		VIRTIO_F.VERSION_1 |
-		VIRTIO_F.RING_INDIRECT_DESC |
-		VIRTIO_F.RING_EVENT_IDX |
-		VIRTIO_F.ANY_LAYOUT |
 		VIRTIO_BLK_F.SIZE_MAX |
 		VIRTIO_BLK_F.SEG_MAX |
 		VIRTIO_BLK_F.BLK_SIZE |
@@ -110,6 +111,17 @@ function configOf(bdev: Bdev, gone: boolean, writeback: boolean): BlkConfig {
 	};
 }
 
+/** The state that migrates: a version, and whether the driver set writeback. */
+function encodeBlkState(writeback: boolean): Buffer {
+	return Buffer.from([1, writeback ? 1 : 0]);
+}
+
+function decodeBlkState(state: Buffer): boolean {
+	if (state.length !== 2 || state[0] !== 1 || (state[1] ?? 2) > 1)
+		throw new VhostctlError("E_INVALID", "not the state of a block device");
+	return state[1] === 1;
+}
+
 /** What GET_ID answers: the bdev's name, as much as fits. */
 function serialOf(bdev: Bdev | undefined): Buffer {
 	const serial = Buffer.alloc(SERIAL_BYTES);
@@ -146,8 +158,13 @@ export function createBlkController(
 		native.blkSetWriteback(blk, writeback);
 		return blk;
 	};
-	const start = (session: Session, index: number, ring: bigint) => {
-		const reactor = leastLoaded(reactors);
+	const start = (
+		session: Session,
+		index: number,
+		ring: bigint,
+		node: number,
+	) => {
+		const reactor = leastLoaded(reactors, node);
 		const stats = bdev?.pageFor(reactor.id).address ?? 0n;
 		const blk = createBlk(session);
 		try {
@@ -161,13 +178,20 @@ export function createBlkController(
 		return reactor;
 	};
 
+	const setWriteback = (value: boolean): void => {
+		writeback = value;
+		for (const { running } of sessions.values())
+			for (const { blk } of running.values())
+				native.blkSetWriteback(blk, writeback);
+	};
+
 	const controller: BlkController = {
 		kind: "blk",
 		name,
 		started: false,
 		readonly,
-		features: offeredFeatures(options.bdev, readonly),
-		protocolFeatures: SUPPORTED_PROTOCOL_FEATURES,
+		features: ringFeatures(options) | offeredFeatures(options.bdev, readonly),
+		protocolFeatures: protocolFeatures(options),
 		maxQueues: MAX_QUEUES,
 		cpus: reactors.map((reactor) => reactor.cpu),
 		get bdev() {
@@ -184,12 +208,11 @@ export function createBlkController(
 				length,
 			),
 		writeConfig(offset, data) {
-			writeback = decodeConfigWrite(offset, data);
-			for (const { running } of sessions.values()) {
-				for (const { blk } of running.values()) {
-					native.blkSetWriteback(blk, writeback);
-				}
-			}
+			setWriteback(decodeConfigWrite(offset, data));
+		},
+		exportState: () => encodeBlkState(writeback),
+		importState(_, state) {
+			setWriteback(decodeBlkState(state));
 		},
 
 		attach(session) {
@@ -203,13 +226,10 @@ export function createBlkController(
 			for (const page of attached?.pages.values() ?? []) page.free();
 			log.info(`controller ${name}: connection ${session.id} ended`);
 		},
-		async startRing(session, index, ring): Promise<RunningRing> {
+		async startRing(session, index, ring, node): Promise<RunningRing> {
 			try {
-				const reactor = start(session, index, ring);
-				return {
-					reactor: reactor.id,
-					requestStop: () => native.reactorStopRing(reactor.handle, ring),
-				};
+				const reactor = start(session, index, ring, node);
+				return runningRing(reactor, ring);
 			} catch (error) {
 				throw fromErrno(error, `controller ${name}: ring ${index}`);
 			}

@@ -1,20 +1,33 @@
 // SPDX-License-Identifier: MIT
 import { mkdirSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
+import type { BackendParts } from "./bdev/backend.ts";
 import { type BdevRegistry, createRegistry } from "./bdev/registry.ts";
 import { type BlkController, createBlkController } from "./blk-controller.ts";
+import { makeDevice } from "./custom/device.ts";
+import type { Device, DeviceOptions } from "./custom/types.ts";
+import {
+	type Controller,
+	type EngineInternals,
+	rememberInternals,
+} from "./engine-internals.ts";
+import type {
+	BlkControllerRequest,
+	ControllerOptions,
+	EngineOptions,
+	ScsiControllerRequest,
+	ScsiLunRequest,
+} from "./engine-options.ts";
 import { fromErrno, VhostctlError } from "./errors.ts";
 import { type Logger, silent } from "./log.ts";
+import { createReactors, type Reactor, selectReactors } from "./reactors.ts";
+import { createRuntime } from "./runtime.ts";
 import {
-	createReactors,
-	type Reactor,
-	type ReactorMode,
-	selectReactors,
-} from "./reactors.ts";
-import { createRuntime, type Listener, type Runtime } from "./runtime.ts";
-import type { Store } from "./scsi/task.ts";
-import { checkSocketPath, clearStaleSocket } from "./unix-socket.ts";
-import { startSession } from "./vhost-user/session.ts";
+	createServed,
+	type Servable,
+	type Served,
+	type ServedSet,
+} from "./served.ts";
 import {
 	createScsiController,
 	type ScsiController,
@@ -29,6 +42,23 @@ export type { NullOptions } from "./bdev/null.ts";
 export type { BdevRegistry, Identity } from "./bdev/registry.ts";
 export type { BlkController } from "./blk-controller.ts";
 export { allowedCpus, formatCpumask, parseCpumask } from "./cpumask.ts";
+export type {
+	Device,
+	DeviceChange,
+	DeviceConfig,
+	DeviceConnection,
+	DeviceHandlers,
+	DeviceOptions,
+	DeviceRequest,
+} from "./custom/types.ts";
+export type { Controller } from "./engine-internals.ts";
+export type {
+	BlkControllerRequest,
+	ControllerOptions,
+	EngineOptions,
+	ScsiControllerRequest,
+	ScsiLunRequest,
+} from "./engine-options.ts";
 export { ERRORS, type ErrorCode, VhostctlError } from "./errors.ts";
 export { type HugepagePool, hugepagePools } from "./hugepages.ts";
 export { createLogger, type Logger, type LogLevel } from "./log.ts";
@@ -42,65 +72,19 @@ export {
 	percentiles,
 	type Stats,
 } from "./stats.ts";
-export type { RingInfo, Session } from "./vhost-user/device.ts";
+export type {
+	DeviceAnswer,
+	DeviceMessage,
+	MemoryInfo,
+	RingInfo,
+	Session,
+} from "./vhost-user/device.ts";
+export type { MessageFds } from "./vhost-user/fds.ts";
 export type {
 	ScsiController,
 	ScsiLunInfo,
 	ScsiTargetInfo,
 } from "./virtio-scsi/controller.ts";
-
-const SOCKET_MODE = 0o600;
-/** How long deleting a controller waits for front ends that are about to go. */
-const DELETE_PATIENCE_MS = 1000;
-
-export interface EngineOptions {
-	/** Where controllers' sockets are made; made itself (mode 0700) if missing. */
-	socketDir: string;
-	/** Processors to run a reactor on. Default: the first that this process may use. */
-	cpus?: readonly number[] | undefined;
-	/** Default: adaptive. */
-	mode?: ReactorMode | undefined;
-	/**
-	 * Where what must survive a restart is kept (persistent reservations); made
-	 * itself (mode 0700) if missing. Default: nothing is kept.
-	 */
-	stateDir?: string | undefined;
-	/** Default: silence. */
-	log?: Logger | undefined;
-}
-
-export interface BlkControllerRequest {
-	/** Name of the controller and of its socket's file. */
-	name: string;
-	/** Name or UUID of the bdev. */
-	bdev: string;
-	/** Default: false, unless the bdev cannot be written. */
-	readonly?: boolean | undefined;
-	/** Processors whose reactors serve it. Default: all. */
-	cpus?: readonly number[] | undefined;
-}
-
-export interface ScsiControllerRequest {
-	/** Name of the controller and of its socket's file. */
-	name: string;
-	/** Processors whose reactors serve it. Default: all. */
-	cpus?: readonly number[] | undefined;
-	/** No front end can connect before startController. Default: false. */
-	delay?: boolean | undefined;
-}
-
-export interface ScsiLunRequest {
-	/** The controller. */
-	name: string;
-	/** 0..255, or -1: the first without any LUN. */
-	target: number;
-	/** 0..255. Default: 0. */
-	lun?: number | undefined;
-	/** Name or UUID of the bdev. */
-	bdev: string;
-}
-
-export type Controller = BlkController | ScsiController;
 
 /**
  * Block devices, and controllers that serve them to virtual machines. All calls
@@ -115,7 +99,7 @@ export interface Engine {
 	/** Time since it started. */
 	uptimeNs(): number;
 	/**
-	 * Serves a bdev at socketDir/name. A stale socket there is replaced. Throws
+	 * Serves a bdev at socketDir/name, or at a front end's socket. A stale socket there is replaced. Throws
 	 * E_INVALID (name, processors), E_EXISTS (name), E_NOT_FOUND (bdev), E_BUSY
 	 * (bdev claimed, a process listens there).
 	 */
@@ -125,6 +109,11 @@ export interface Engine {
 	 * (name, processors), E_EXISTS (name), E_BUSY (a process listens there).
 	 */
 	createScsiController(request: ScsiControllerRequest): Promise<ScsiController>;
+	/**
+	 * Serves a device of the program's own at socketDir/name, or at a front end's socket.
+	 * Throws E_INVALID (an option), E_EXISTS (name), E_BUSY (a process listens there).
+	 */
+	createDevice(options: DeviceOptions): Promise<Device>;
 	/**
 	 * Lets front ends connect to a controller made with delay. Throws E_NOT_FOUND,
 	 * E_EXISTS (it is started), E_BUSY (a process listens there).
@@ -143,218 +132,165 @@ export interface Engine {
 	removeScsiLun(name: string, target: number, lun?: number): Promise<void>;
 	/** All, or the one of that name. Throws E_NOT_FOUND. */
 	controllers(name?: string): Controller[];
-	/** The path of a controller's socket. */
+	/** What a controller was made with. */
+	optionsOf(controller: Controller): ControllerOptions;
+	/** The path of a controller's socket, its own or the one that it connects to. */
 	socketPath(name: string): string;
 	/**
-	 * Removes a controller and its socket. One with front ends connected is
-	 * given a second for them to go. Throws E_NOT_FOUND, E_BUSY.
+	 * Removes a controller and its socket. One that listens and has front ends
+	 * connected is given a second for them to go. Throws E_NOT_FOUND, E_BUSY.
 	 */
 	deleteController(name: string): Promise<void>;
 	/** Ends connections, stops the rings and gives everything back. Idempotent. */
 	close(): Promise<void>;
 }
 
-interface Served {
-	controller: Controller;
-	/** Undefined until it is started. */
-	listener: Listener | undefined;
-}
-
-/** Refuses names that lead elsewhere, or make the socket's path too long. */
-function checkName(socketDir: string, name: string): void {
-	if (["", ".", ".."].includes(name) || /[/\p{Cc}]/u.test(name)) {
-		throw new VhostctlError(
-			"E_INVALID",
-			`controller name '${name}': must be the name of a file`,
-		);
-	}
-	checkSocketPath(join(socketDir, name));
-}
-
-function listen(
-	runtime: Runtime,
-	path: string,
-	controller: Controller,
-	log: Logger,
-): Listener {
-	try {
-		if (clearStaleSocket(path)) log.info(`${path}: stale socket removed`);
-		return runtime.listen(path, SOCKET_MODE, (connection) => {
-			startSession(runtime, connection, controller);
-		});
-	} catch (error) {
-		throw fromErrno(error, `cannot listen at ${path}`);
-	}
-}
-
-async function untilIdle(controller: Controller): Promise<boolean> {
-	const end = performance.now() + DELETE_PATIENCE_MS;
-	while (controller.sessions.length > 0 && performance.now() < end) {
-		await new Promise((resolve) => setTimeout(resolve, 10));
-	}
-	return controller.sessions.length === 0;
-}
-
-/** Starts an engine: its threads run when this resolves. Throws E_INVALID, E_NO_MEMORY. */
-export async function startEngine(options: EngineOptions): Promise<Engine> {
-	const log = options.log ?? silent;
-	const socketDir = resolve(options.socketDir);
+function makeSocketDir(path: string): string {
+	const socketDir = resolve(path);
 	try {
 		mkdirSync(socketDir, { recursive: true, mode: 0o700 });
+		return socketDir;
 	} catch (error) {
 		throw fromErrno(error, `socket directory ${socketDir}`);
 	}
+}
+
+/** What a predecessor leaves to an engine. */
+export interface Inheritance {
+	/** Controllers that it still serves (see ServedOptions). */
+	readonly awaited: ReadonlySet<string>;
+	/** By name (see createRegistry). */
+	readonly bdevs: ReadonlyMap<string, BackendParts>;
+}
+
+/** Starts an engine: its threads run when this resolves. Throws E_INVALID, E_NO_MEMORY. */
+export async function startEngine(
+	options: EngineOptions,
+	inherited?: Inheritance,
+): Promise<Engine> {
+	const log = options.log ?? silent;
+	const socketDir = makeSocketDir(options.socketDir);
+	const { stateDir, cpus, mode = "adaptive" } = options;
 	const runtime = createRuntime();
 	let reactors: Reactor[];
 	try {
-		reactors = createReactors(
-			runtime.upcalls,
-			options.cpus,
-			options.mode ?? "adaptive",
-		);
+		reactors = createReactors(runtime.upcalls, cpus, mode);
 	} catch (error) {
 		await runtime.close();
 		throw error;
 	}
-	const { stateDir } = options;
-	const store =
-		stateDir === undefined ? undefined : openStore(resolve(stateDir));
-	return createEngine({ runtime, reactors, socketDir, store, log });
+	return createEngine({
+		options,
+		socketDir,
+		runtime,
+		reactors,
+		bdevs: createRegistry(log, inherited?.bdevs),
+		served: createServed({
+			runtime,
+			socketDir,
+			log,
+			awaited: inherited?.awaited,
+		}),
+		devices: createServed({ runtime, socketDir, log }),
+		store: stateDir === undefined ? undefined : openStore(resolve(stateDir)),
+		log,
+	});
 }
 
-interface Parts {
-	runtime: Runtime;
-	reactors: readonly Reactor[];
-	socketDir: string;
-	store: Store | undefined;
-	log: Logger;
+/** Names of SCSI controllers only. */
+function asScsi({ device }: Served<Controller>): ScsiController {
+	if (device.kind === "scsi") return device;
+	throw new VhostctlError(
+		"E_INVALID",
+		`controller ${device.name} is a blk controller`,
+	);
 }
 
-function createEngine(parts: Parts): Engine {
-	const { runtime, reactors, socketDir, store, log } = parts;
-	const bdevs = createRegistry(log);
-	const served = new Map<string, Served>();
+function createEngine(internals: EngineInternals): Engine {
+	const { options, runtime, reactors, bdevs, store, log } = internals;
+	const { served, devices } = internals;
+	const made = new WeakMap<Controller, ControllerOptions>();
 	const started = performance.now();
 	let closing: Promise<void> | undefined;
 
-	const find = (name: string): Served => {
-		const found = served.get(name);
-		if (found) return found;
-		throw new VhostctlError("E_NOT_FOUND", `no controller ${name}`);
+	/** What controllers of both kinds are made with. */
+	const common = (request: ControllerOptions) => {
+		const { name, cpus, packed, iommu, inband } = request;
+		const { postcopy } = options;
+		const features = { packed, iommu, inband, postcopy };
+		return {
+			name,
+			reactors: selectReactors(reactors, cpus),
+			log,
+			...features,
+		};
 	};
-	const scsi = (name: string): ScsiController => {
-		const { controller } = find(name);
-		if (controller.kind === "scsi") return controller;
-		throw new VhostctlError(
-			"E_INVALID",
-			`controller ${name} is a blk controller`,
-		);
-	};
-	const remove = async ({ controller, listener }: Served) => {
-		listener?.close();
-		served.delete(controller.name);
-		await controller.close();
-		log.info(`controller ${controller.name}: deleted`);
-	};
-	const start = (entry: Served): void => {
-		const { controller } = entry;
-		const path = join(socketDir, controller.name);
-		entry.listener = listen(runtime, path, controller, log);
-		controller.started = true;
-		log.info(`controller ${controller.name}: serves at ${path}`);
-	};
-	const add = <C extends Controller>(
-		name: string,
-		make: () => C,
-		delay = false,
-	): C => {
-		if (closing) throw new VhostctlError("E_BUSY", "the engine is closing");
-		checkName(socketDir, name);
-		if (served.has(name)) {
+	const checkFree = (name: string, others: ServedSet<Servable>): void => {
+		if (others.list().some(({ device }) => device.name === name))
 			throw new VhostctlError(
 				"E_EXISTS",
 				`there is a controller ${name} already`,
 			);
-		}
-		const controller = make();
-		const entry: Served = { controller, listener: undefined };
-		try {
-			if (!delay) start(entry);
-		} catch (error) {
-			void controller.close(); // no connection yet: this only unclaims
-			throw error;
-		}
-		served.set(name, entry);
+	};
+	const add = <C extends Controller>(
+		request: ControllerOptions & { delay?: boolean | undefined },
+		make: () => C,
+	): C => {
+		checkFree(request.name, devices);
+		const controller = served.add(request.name, make, request);
+		made.set(controller, request);
 		return controller;
 	};
 	const closeAll = async () => {
-		await Promise.all([...served.values()].map(remove));
+		await Promise.all([served.close(), devices.close()]);
 		await bdevs.close();
 		for (const reactor of reactors) reactor.release();
 		await runtime.close();
 	};
 
-	return {
+	const engine: Engine = {
 		bdevs,
 		reactors,
-		socketDir,
+		socketDir: internals.socketDir,
 		log,
 		uptimeNs: () => Math.round((performance.now() - started) * 1e6),
-		createBlkController: async ({ name, bdev, readonly = false, cpus }) =>
-			add(name, () =>
+		createBlkController: async (request) =>
+			add(request, () =>
 				createBlkController({
-					name,
-					bdev: bdevs.get(bdev),
-					readonly,
-					reactors: selectReactors(reactors, cpus),
-					log,
+					...common(request),
+					bdev: bdevs.get(request.bdev),
+					readonly: request.readonly ?? false,
 				}),
 			),
-		createScsiController: async ({ name, cpus, delay }) =>
-			add(
-				name,
-				() =>
-					createScsiController({
-						name,
-						runtime,
-						reactors: selectReactors(reactors, cpus),
-						store,
-						log,
-					}),
-				delay,
+		createScsiController: async (request) =>
+			add(request, () =>
+				createScsiController({ ...common(request), runtime, store }),
 			),
-		async startController(name) {
-			const entry = find(name);
-			if (entry.controller.started) {
-				throw new VhostctlError(
-					"E_EXISTS",
-					`controller ${name} is started already`,
-				);
-			}
-			start(entry);
+		async createDevice(request) {
+			checkFree(request.name, served);
+			return makeDevice(devices, request, common(request));
 		},
+		startController: async (name) => served.start(name),
 		addScsiLun: async ({ name, target, lun = 0, bdev }) =>
-			scsi(name).addLun(target, lun, bdevs.get(bdev)),
+			asScsi(served.get(name)).addLun(target, lun, bdevs.get(bdev)),
 		removeScsiLun: async (name, target, lun) =>
-			scsi(name).removeLun(target, lun),
+			asScsi(served.get(name)).removeLun(target, lun),
 		controllers: (name) =>
-			(name === undefined ? [...served.values()] : [find(name)]).map(
-				({ controller }) => controller,
+			(name === undefined ? served.list() : [served.get(name)]).map(
+				({ device }) => device,
 			),
-		socketPath: (name) => join(socketDir, name),
-		async deleteController(name) {
-			const found = find(name);
-			if (!(await untilIdle(found.controller))) {
-				throw new VhostctlError(
-					"E_BUSY",
-					`controller ${name} has a front end connected`,
-				);
-			}
-			if (served.get(name) === found) await remove(found);
+		optionsOf(controller) {
+			const options = made.get(controller);
+			if (options) return options;
+			throw new Error("a controller of another engine");
 		},
+		socketPath: (name) => served.socketPath(name),
+		deleteController: (name) => served.remove(name),
 		close() {
 			closing ??= closeAll();
 			return closing;
 		},
 	};
+	rememberInternals(engine, internals);
+	return engine;
 }

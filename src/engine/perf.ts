@@ -14,6 +14,7 @@ import {
 } from "../ffi/native.ts";
 import { fromErrno, VhostctlError } from "./errors.ts";
 import { blkShape, type DiskShape, usableSize } from "./perf-limits.ts";
+import { watchDevice } from "./perf-watch.ts";
 import { createRuntime, type Runtime } from "./runtime.ts";
 import {
 	FIRST_REQUEST_RING,
@@ -24,6 +25,7 @@ import {
 } from "./scsi-initiator.ts";
 import { allocStatsPage, type OpStats, type Stats } from "./stats.ts";
 import {
+	ALL_FEATURES,
 	connectFrontend,
 	type Frontend,
 	type FrontendOptions,
@@ -61,6 +63,17 @@ export interface PerfOptions {
 	/** Write blocks with a crc32c and check what is read, in the end all that was written. */
 	readonly verify: boolean;
 	readonly mode: PerfMode;
+	/** Split rings, also if the device offers packed ones, which are taken else. */
+	readonly split?: boolean;
+	/** The device keeps what it works on in memory that outlives it. */
+	readonly inflight?: boolean;
+	/** The device marks what it writes, as if the machine were being migrated. */
+	readonly logDirty?: boolean;
+	/**
+	 * Seconds that the device may be away, to go on with it then: with `inflight`. Default: a
+	 * device that goes away ends the load.
+	 */
+	readonly reconnectSeconds?: number;
 	/** Processor to pin the load's thread to. */
 	readonly cpu?: number;
 	/** Ends the load early; what was done until then is the result. */
@@ -136,17 +149,21 @@ export function perfDisk({ socket, unit }: PerfOptions): string {
 const COMMON_FEATURES = Object.values(VIRTIO_F).reduce((all, f) => all | f, 0n);
 
 function frontendOptions(options: PerfOptions): FrontendOptions {
-	const { blockSize, iodepth, queues, mode, unit } = options;
+	const { blockSize, iodepth, queues, mode, unit, inflight } = options;
 	const device = unit === undefined ? LOAD_BLK : LOAD_SCSI;
 	const bytes = native.loadBufferBytes(device, blockSize, iodepth, queues);
-	const common = { queueSize: ringSize(iodepth), mode };
+	const all = unit === undefined ? ALL_FEATURES : COMMON_FEATURES;
+	const features = options.split ? all & ~VIRTIO_F.RING_PACKED : all;
+	const common = {
+		...{ queueSize: ringSize(iodepth), mode, features },
+		...(inflight ? { inflight } : {}),
+	};
 	const memoryBytes = Number(bytes);
 	if (unit === undefined) return { ...common, queues, memoryBytes };
 	return {
 		...common,
 		queues: FIRST_REQUEST_RING + queues,
 		memoryBytes: Math.max(memoryBytes, PROBE_BYTES),
-		features: COMMON_FEATURES,
 		configSize: 0,
 	};
 }
@@ -198,6 +215,7 @@ async function drive(
 	});
 	const page = allocStatsPage();
 	try {
+		if (options.logDirty) await frontend.startLogging();
 		const cpuBefore = process.cpuUsage();
 		const result = await runLoad(
 			runtime,
@@ -207,7 +225,11 @@ async function drive(
 				...deviceConfig(options, disk),
 			},
 			options,
-			(load) => onProgress?.(progressOf(load, page.read(), options, size)),
+			(load) => {
+				// A migration comes for what was marked again and again.
+				frontend.takeDirty();
+				onProgress?.(progressOf(load, page.read(), options, size));
+			},
 		);
 		const cpu = process.cpuUsage(cpuBefore);
 		const { read, write } = page.read().ops;
@@ -266,7 +288,7 @@ async function runLoad(
 	runtime: Runtime,
 	frontend: Frontend,
 	config: LoadConfig,
-	{ socket: path, signal }: PerfOptions,
+	{ socket: path, signal, reconnectSeconds = 0 }: PerfOptions,
 	onTick: (result: LoadResult) => void,
 ): Promise<LoadResult> {
 	let id = 0;
@@ -281,22 +303,19 @@ async function runLoad(
 		if (running) native.loadStop(load);
 	};
 	const timer = setInterval(() => onTick(native.loadResult(load)), PROGRESS_MS);
-	let gone = false;
-	void frontend.closed.then(() => {
-		gone = true;
-		stop();
-	});
+	const watch = watchDevice(frontend, path, reconnectSeconds, stop);
 	signal?.addEventListener("abort", stop);
 	try {
 		native.loadStart(load);
 		if (signal?.aborted) stop();
 		const errno = await ended;
-		if (gone)
-			throw new VhostctlError("E_CONNECT", `${path}: the device hung up`);
-		if (errno !== 0) throw loadFailed(errno, path);
+		const gone = watch.gone();
+		if (gone) throw gone;
+		if (errno !== 0) throw watch.away() ?? loadFailed(errno, path);
 		return native.loadResult(load);
 	} finally {
 		running = false;
+		await watch.end();
 		clearInterval(timer);
 		signal?.removeEventListener("abort", stop);
 		runtime.unregisterLoad(id);

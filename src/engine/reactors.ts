@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import { readdirSync } from "node:fs";
 import { LAYOUTS } from "../ffi/layout.ts";
 import {
 	MODE_ADAPTIVE,
@@ -142,9 +143,32 @@ export function selectReactors(
 	);
 }
 
-/** The one with the fewest rings, so that rings spread. */
-export function leastLoaded(reactors: readonly Reactor[]): Reactor {
-	return reactors.reduce((best, next) =>
+/**
+ * The one with the fewest rings, so that rings spread, among those on NUMA node
+ * `node` if there are any.
+ */
+export function leastLoaded(reactors: readonly Reactor[], node = -1): Reactor {
+	const near = reactors.filter((reactor) => nodeOf(reactor.cpu) === node);
+	return (near.length > 0 ? near : reactors).reduce((best, next) =>
 		next.rings < best.rings ? next : best,
 	);
+}
+
+const nodes = new Map<number, number>();
+
+/** The NUMA node of a processor, or -1. */
+function nodeOf(cpu: number): number {
+	const known = nodes.get(cpu) ?? readNode(cpu);
+	nodes.set(cpu, known);
+	return known;
+}
+
+function readNode(cpu: number): number {
+	try {
+		const names = readdirSync(`/sys/devices/system/cpu/cpu${cpu}`);
+		const [, node] = names.join(" ").match(/\bnode(\d+)\b/) ?? [];
+		return node === undefined ? -1 : Number(node);
+	} catch {
+		return -1;
+	}
 }

@@ -16,7 +16,8 @@ export function checkSocketPath(path: string): void {
 	);
 }
 
-function answers(path: string): boolean {
+/** Whether a process listens at a path where there is a socket. */
+export function isServed(path: string): boolean {
 	try {
 		native.fdClose(native.socketConnect(path));
 		return true;
@@ -37,7 +38,7 @@ export function clearStaleSocket(path: string): boolean {
 	if (!stat.isSocket()) {
 		throw new VhostctlError("E_EXISTS", `${path} exists and is no socket`);
 	}
-	if (answers(path)) {
+	if (isServed(path)) {
 		throw new VhostctlError("E_BUSY", `${path}: another process listens there`);
 	}
 	unlinkSync(path);

@@ -17,6 +17,13 @@ export const PAGES_THP = 1;
 export const PAGES_HUGETLB = 2;
 export const PAGES_SHARED = 1;
 export const PAGES_FALLBACK = 2;
+export const MEM_MAX_REGIONS = 512;
+export const MEM_MAX_PIECES = 65536;
+export const MEM_READ = 1;
+export const MEM_WRITE = 2;
+export const INFLIGHT_MAX_QUEUES = 1024;
+export const RING_MAX_SIZE = 32768;
+export const RING_BASE_PACKED = 0x8000_8000;
 export const FILE_READONLY = 1;
 export const FILE_BLOCK_DEVICE = 2;
 export const BLK_READONLY = 1;
@@ -34,6 +41,7 @@ export const UPCALL_REQUEST = 7;
 export const UPCALL_LUN_IDLE = 8;
 export const UPCALL_ABORTED = 9;
 export const UPCALL_IO_DONE = 10;
+export const UPCALL_IOTLB_MISS = 11;
 
 export const OP_READ = 0;
 export const OP_WRITE = 1;
@@ -140,6 +148,15 @@ export interface Region {
 	offset: bigint;
 }
 
+/** What a view shows: size bytes at userAddr of its table, as iova. */
+export interface Piece {
+	iova: bigint;
+	size: bigint;
+	userAddr: bigint;
+	/** MEM_READ, MEM_WRITE, or both. */
+	access: number;
+}
+
 function decodeIov(buffer: Buffer, start: number, count: number): Iov[] {
 	const { size } = LAYOUTS.vhc_iov;
 	return Array.from({ length: count }, (_, i) =>
@@ -189,6 +206,8 @@ export const native = {
 	fdClose: (fd: number) => check("vhc_fd_close", fd),
 	fdLock: (fd: number) => check("vhc_fd_lock", fd),
 	eventfd: () => check("vhc_eventfd"),
+	/** False: there was nothing, or somebody else had it. */
+	eventfdTake: (fd: number) => check("vhc_eventfd_take", fd) === 1,
 	eventfdSignal: (fd: number) => check("vhc_eventfd_signal", fd),
 	copyOut: (addr: bigint, len: number) => {
 		const buffer = Buffer.alloc(len);
@@ -219,12 +238,37 @@ export const native = {
 				out,
 			),
 		),
+	/** `theirs.fd` is the descriptor that came. */
+	pagesAdopt: (theirs: Pages): Pages =>
+		produceStruct("vhc_pages", (out) =>
+			check("vhc_pages_adopt", encode("vhc_pages", theirs), out),
+		),
 	pagesFree: (pages: Pages) =>
 		check("vhc_pages_free", encode("vhc_pages", pages)),
 
 	memCreate: () => produce((out) => check("vhc_mem_create", out)),
 	memAddRegion: (mem: bigint, r: Region) =>
 		check("vhc_mem_add_region", mem, r.gpa, r.size, r.userAddr, r.fd, r.offset),
+	memClone: (mem: bigint) => produce((out) => check("vhc_mem_clone", mem, out)),
+	memRemoveRegion: (
+		mem: bigint,
+		r: Pick<Region, "gpa" | "size" | "userAddr">,
+	) => check("vhc_mem_remove_region", mem, r.gpa, r.size, r.userAddr),
+	memCreateView: (mem: bigint) =>
+		produce((out) => check("vhc_mem_create_view", mem, out)),
+	memShow: (view: bigint, p: Piece) =>
+		check("vhc_mem_show", view, p.iova, p.size, p.userAddr, p.access),
+	memHide: (view: bigint, iova: bigint, size: bigint) =>
+		check("vhc_mem_hide", view, iova, size),
+	/** Undefined if it cannot be told. */
+	memNode: (mem: bigint, userAddr: bigint): number | undefined => {
+		const node = library().call("vhc_mem_node", mem, userAddr);
+		if (node < -1) throw new NativeError("vhc_mem_node", -node);
+		return node < 0 ? undefined : node;
+	},
+	userfaultOpen: () => check("vhc_userfault_open"),
+	memCatchFaults: (mem: bigint, fd: number) =>
+		check("vhc_mem_catch_faults", mem, fd),
 	memTranslate: (mem: bigint, gpa: bigint, len: bigint, max: number): Iov[] => {
 		const iov = Buffer.alloc(LAYOUTS.vhc_iov.size * max);
 		const count = check("vhc_mem_translate", mem, gpa, len, iov, max);
@@ -237,6 +281,29 @@ export const native = {
 
 	statsAlloc: () => produce((out) => check("vhc_stats_alloc", out)),
 	statsFree: (addr: bigint) => library().call("vhc_stats_free", addr),
+
+	logCreate: (o: {
+		fd: number;
+		offset: bigint;
+		size: bigint;
+		/** An eventfd; -1: none. */
+		signalFd: number;
+	}) =>
+		produce((out) =>
+			check("vhc_log_create", o.fd, o.offset, o.size, o.signalFd, out),
+		),
+	logMark: (log: bigint, gpa: bigint, len: bigint) =>
+		check("vhc_log_mark", log, gpa, len),
+	logRelease: (log: bigint) => library().call("vhc_log_release", log),
+
+	inflightBytes: (numQueues: number, queueSize: number, packed: boolean) =>
+		BigInt(check("vhc_inflight_bytes", numQueues, queueSize, packed ? 1 : 0)),
+	inflightCreate: (config: StructOf<"vhc_inflight_config">) =>
+		produce((out) =>
+			check("vhc_inflight_create", encode("vhc_inflight_config", config), out),
+		),
+	inflightRelease: (inflight: bigint) =>
+		library().call("vhc_inflight_release", inflight),
 
 	ringCreate: (config: StructOf<"vhc_ring_config">) =>
 		produce((out) =>
@@ -253,12 +320,12 @@ export const native = {
 	ringSignal: (ring: bigint) => check("vhc_ring_signal", ring) === 1,
 	ringNotify: (ring: bigint, enable: boolean) =>
 		check("vhc_ring_notify", ring, enable ? 1 : 0) === 1,
-	ringBase: (ring: bigint) => check("vhc_ring_base", ring),
+	ringBase: (ring: bigint) => library().call("vhc_ring_base", ring),
 	ringRelease: (ring: bigint) => library().call("vhc_ring_release", ring),
 
-	driverRingLayout: (size: number) =>
+	driverRingLayout: (size: number, features: bigint) =>
 		produceStruct("vhc_driver_ring_layout", (out) =>
-			check("vhc_driver_ring_layout", size, out),
+			check("vhc_driver_ring_layout", size, features, out),
 		),
 	driverRingCreate: (config: Partial<StructOf<"vhc_driver_ring_config">>) =>
 		produce((out) =>
@@ -345,6 +412,9 @@ export const native = {
 		),
 	transportClose: (transport: bigint, id: number) =>
 		check("vhc_transport_close", transport, id),
+	/** Returns the descriptor. */
+	transportTake: (transport: bigint, id: number) =>
+		check("vhc_transport_take", transport, id),
 	transportRelease: (transport: bigint) =>
 		library().call("vhc_transport_release", transport),
 
@@ -372,6 +442,19 @@ export const native = {
 		check("vhc_bdev_resize", bdev, numBlocks),
 	bdevMallocMove: (bdev: bigint, pages: Pages, numBlocks: bigint) =>
 		check("vhc_bdev_malloc_move", bdev, encode("vhc_pages", pages), numBlocks),
+	/** Returns how many pages of 4 KiB were copied. */
+	bdevMallocCopy: (bdev: bigint, pages: Pages, offset: bigint, len: bigint) =>
+		check(
+			"vhc_bdev_malloc_copy",
+			bdev,
+			encode("vhc_pages", pages),
+			offset,
+			len,
+		),
+	bdevMallocSaveMap: (bdev: bigint, fd: number) =>
+		check("vhc_bdev_malloc_save_map", bdev, fd),
+	bdevMallocLoadMap: (bdev: bigint, fd: number) =>
+		check("vhc_bdev_malloc_load_map", bdev, fd),
 	bdevExtent: (bdev: bigint, offset: bigint): StructOf<"vhc_extent"> =>
 		produceStruct("vhc_extent", (out) =>
 			check("vhc_bdev_extent", bdev, offset, out),
@@ -483,6 +566,12 @@ export const native = {
 		check("vhc_reactor_detach_lun", reactor, ring, address),
 	reactorAbort: (reactor: bigint, ring: bigint, abort: StructOf<"vhc_abort">) =>
 		check("vhc_reactor_abort", reactor, ring, encode("vhc_abort", abort)),
+	reactorSetMem: (
+		reactor: bigint,
+		ring: bigint,
+		mem: bigint,
+		refuse: boolean,
+	) => check("vhc_reactor_set_mem", reactor, ring, mem, refuse ? 1 : 0),
 	ioSubmit: (reactor: bigint, config: Partial<StructOf<"vhc_io_config">>) =>
 		check("vhc_io_submit", reactor, encode("vhc_io_config", config)),
 	reactorStopRing: (reactor: bigint, ring: bigint) =>

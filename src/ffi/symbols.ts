@@ -31,6 +31,7 @@ export const SYMBOLS = {
 	vhc_fd_lock: { result: "i32", params: ["i32 fd"] },
 	vhc_eventfd: { result: "i32", params: [] },
 	vhc_eventfd_signal: { result: "i32", params: ["i32 fd"] },
+	vhc_eventfd_take: { result: "i32", params: ["i32 fd"] },
 	vhc_copy_out: {
 		result: "void",
 		params: ["u64 addr", "buffer buf", "u32 len"],
@@ -52,9 +53,11 @@ export const SYMBOLS = {
 			"buffer out",
 		],
 	},
+	vhc_pages_adopt: { result: "i32", params: ["buffer theirs", "buffer out"] },
 	vhc_pages_free: { result: "i32", params: ["buffer pages"] },
 
 	vhc_mem_create: { result: "i32", params: ["buffer out"] },
+	vhc_mem_clone: { result: "i32", params: ["handle mem", "buffer out"] },
 	vhc_mem_add_region: {
 		result: "i32",
 		params: [
@@ -66,6 +69,31 @@ export const SYMBOLS = {
 			"u64 offset",
 		],
 	},
+	vhc_mem_remove_region: {
+		result: "i32",
+		params: ["handle mem", "u64 gpa", "u64 size", "u64 user_addr"],
+	},
+	vhc_mem_create_view: {
+		result: "i32",
+		params: ["handle mem", "buffer out"],
+	},
+	vhc_mem_show: {
+		result: "i32",
+		params: [
+			"handle view",
+			"u64 iova",
+			"u64 size",
+			"u64 user_addr",
+			"u32 access",
+		],
+	},
+	vhc_mem_hide: {
+		result: "i32",
+		params: ["handle view", "u64 iova", "u64 size"],
+	},
+	vhc_mem_node: { result: "i32", params: ["handle mem", "u64 user_addr"] },
+	vhc_userfault_open: { result: "i32", params: [] },
+	vhc_mem_catch_faults: { result: "i32", params: ["handle mem", "i32 fd"] },
 	vhc_mem_translate: {
 		result: "i32",
 		params: ["handle mem", "u64 gpa", "u64 len", "buffer iov", "u32 max"],
@@ -80,6 +108,23 @@ export const SYMBOLS = {
 	vhc_stats_alloc: { result: "i32", params: ["buffer addr"] },
 	vhc_stats_free: { result: "void", params: ["u64 addr"] },
 
+	vhc_log_create: {
+		result: "i32",
+		params: ["i32 fd", "u64 offset", "u64 size", "i32 signal_fd", "buffer out"],
+	},
+	vhc_log_mark: { result: "i32", params: ["handle log", "u64 gpa", "u64 len"] },
+	vhc_log_release: { result: "void", params: ["handle log"] },
+
+	vhc_inflight_bytes: {
+		result: "i64",
+		params: ["u32 num_queues", "u32 queue_size", "u32 packed"],
+	},
+	vhc_inflight_create: {
+		result: "i32",
+		params: ["buffer config", "buffer out"],
+	},
+	vhc_inflight_release: { result: "void", params: ["handle inflight"] },
+
 	vhc_ring_create: { result: "i32", params: ["buffer config", "buffer out"] },
 	vhc_ring_pop: { result: "i32", params: ["handle ring", "buffer chain"] },
 	vhc_ring_push: {
@@ -88,10 +133,13 @@ export const SYMBOLS = {
 	},
 	vhc_ring_signal: { result: "i32", params: ["handle ring"] },
 	vhc_ring_notify: { result: "i32", params: ["handle ring", "i32 enable"] },
-	vhc_ring_base: { result: "i32", params: ["handle ring"] },
+	vhc_ring_base: { result: "u32", params: ["handle ring"] },
 	vhc_ring_release: { result: "void", params: ["handle ring"] },
 
-	vhc_driver_ring_layout: { result: "i32", params: ["u32 size", "buffer out"] },
+	vhc_driver_ring_layout: {
+		result: "i32",
+		params: ["u32 size", "u64 features", "buffer out"],
+	},
 	vhc_driver_ring_create: {
 		result: "i32",
 		params: ["buffer config", "buffer out"],
@@ -157,6 +205,10 @@ export const SYMBOLS = {
 		result: "i32",
 		params: ["handle transport", "u32 id"],
 	},
+	vhc_transport_take: {
+		result: "i32",
+		params: ["handle transport", "u32 id"],
+	},
 	vhc_transport_release: { result: "void", params: ["handle transport"] },
 
 	vhc_bdev_null_create: {
@@ -176,6 +228,18 @@ export const SYMBOLS = {
 	vhc_bdev_malloc_move: {
 		result: "i32",
 		params: ["handle bdev", "buffer pages", "u64 num_blocks"],
+	},
+	vhc_bdev_malloc_copy: {
+		result: "i32",
+		params: ["handle bdev", "buffer pages", "u64 offset", "u64 len"],
+	},
+	vhc_bdev_malloc_save_map: {
+		result: "i32",
+		params: ["handle bdev", "i32 fd"],
+	},
+	vhc_bdev_malloc_load_map: {
+		result: "i32",
+		params: ["handle bdev", "i32 fd"],
 	},
 	vhc_bdev_extent: {
 		result: "i32",
@@ -276,6 +340,10 @@ export const SYMBOLS = {
 	vhc_reactor_abort: {
 		result: "i32",
 		params: ["handle reactor", "handle ring", "buffer abort"],
+	},
+	vhc_reactor_set_mem: {
+		result: "i32",
+		params: ["handle reactor", "handle ring", "handle mem", "i32 refuse"],
 	},
 	vhc_io_submit: {
 		result: "i32",

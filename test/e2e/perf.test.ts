@@ -135,6 +135,54 @@ test("--time ends it, and a person gets a table", async () => {
 	assert.match(text, /\nread +\d+ /);
 });
 
+test("rings of both formats, tracked and logged, are driven and verified", async () => {
+	const extras = [[], ["--inflight"], ["--log-dirty"]];
+	for (const format of [[], ["--split"]])
+		for (const extra of extras) {
+			const verify = ["--rw", "randrw", "--verify", "crc32c"];
+			const [job] = (await report("ram", ...verify, ...format, ...extra)).jobs;
+			assert.equal(job.error, 0);
+			assert.equal(job.read.total_ios + job.write.total_ios, DISK / 4096);
+		}
+	await failure(2, /--inflight/, ...perf("ram", "--reconnect", "1s"));
+});
+
+test("with --reconnect it goes on when the device is back", async () => {
+	const disk = ["--bdev", `file:name=disk,path=${image}`, "--blk", "vm=disk"];
+	let device = await startInstance(disk);
+	const { dir } = device;
+	const load = startProcess(
+		...vhostctl(
+			...["perf", "--socket", device.socket("vm"), "--json"],
+			...["--rw", "randrw", "--verify", "crc32c", "--time", "3"],
+			...["--inflight", "--reconnect", "30s"],
+		),
+	);
+	try {
+		const running = async () => {
+			const [vm] = (await device.rpc("vhost_get_controllers")) as [
+				{ sessions: { started: boolean }[] },
+			];
+			return vm.sessions.some(({ started }) => started);
+		};
+		for (let i = 0; i < 2; i++) {
+			await waitUntil(running, 20_000, () => `it runs\n${load.stderr()}`);
+			await device.crash();
+			device = await startInstance(disk, {}, dir);
+		}
+		const code = await within(load.exited, 30_000, () => "perf ends");
+		assert.equal(code, 0, load.stderr());
+		const [job] = (JSON.parse(load.stdout()) as Report).jobs;
+		assert.equal(job.error, 0);
+		assert(job.verified_blocks > 0);
+		await device.stop();
+	} finally {
+		await load.kill();
+		await device.crash();
+		removeTempDir(dir);
+	}
+});
+
 test("SIGINT ends it early, with what was done", async () => {
 	const [command, args] = vhostctl(...perf("ram", "--time", "60", "--json"));
 	const load = startProcess(command, args);

@@ -60,8 +60,17 @@ const TOOLS = [
 	...SG_TOOLS.map((name) => `/usr/bin/${name}`),
 ];
 const LINKS = { "sbin/mkfs.ext4": "mke2fs", "sbin/fsck.ext4": "e2fsck" };
-const MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "sg"];
+const MODULES = [
+	"virtio_pci",
+	"virtio_blk",
+	"virtio_scsi",
+	"virtio-rng",
+	"sd_mod",
+	"sg",
+];
 const SCRIPTS = projectPath("test/guest/scripts");
+/** Programs of ours: each a file of C, linked statically. */
+const PROGRAMS = projectPath("test/guest/programs");
 const CACHE = projectPath("build/guest");
 
 export interface GuestImage {
@@ -133,10 +142,22 @@ function copy(from: string, tree: string, to = from): void {
 	cpSync(realpathSync(from), join(tree, to));
 }
 
-function build(target: string, tools: string[], modules: string[]): void {
+function compile(source: string, tree: string): void {
+	const program = join(tree, "bin", basename(source, ".c"));
+	mkdirSync(dirname(program), { recursive: true });
+	execFileSync("gcc", ["-O2", "-static", "-o", program, source]);
+}
+
+function build(
+	target: string,
+	tools: string[],
+	modules: string[],
+	sources: string[],
+): void {
 	const work = makeTempDir();
 	const tree = join(work, "tree");
 	for (const file of tools) copy(file, tree);
+	for (const source of sources) compile(source, tree);
 	modules.forEach((file, i) => {
 		copy(file, tree, `modules/${String(i).padStart(2, "0")}-${basename(file)}`);
 	});
@@ -163,13 +184,15 @@ export function guestImage(): GuestImage {
 	const tools = [
 		...new Set([...TOOLS, "/etc/mke2fs.conf", ...TOOLS.flatMap(libraries)]),
 	];
-	const scripts = readdirSync(SCRIPTS).map((name) => join(SCRIPTS, name));
-	const key = identity([kernel, ...modules, ...tools, ...scripts]);
+	const [scripts = [], sources = []] = [SCRIPTS, PROGRAMS].map((folder) =>
+		readdirSync(folder).map((name) => join(folder, name)),
+	);
+	const key = identity([kernel, ...modules, ...tools, ...scripts, ...sources]);
 	const initramfs = join(CACHE, `${key}.cpio`);
 	if (!existsSync(initramfs)) {
 		// Only the latest is of use.
 		rmSync(CACHE, { recursive: true, force: true });
-		build(initramfs, tools, modules);
+		build(initramfs, tools, modules, sources);
 	}
 	return { kernel, initramfs };
 }

@@ -14,6 +14,10 @@ export interface Device {
 	socket: string;
 	/** Request queues the guest's driver may use. */
 	queues: number;
+	/** QEMU: properties of the device, as packed: "on". */
+	properties?: Record<string, string | number>;
+	/** QEMU: connects again after so many seconds when the instance is gone. */
+	reconnect?: number;
 }
 
 export interface Result {

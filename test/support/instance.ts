@@ -33,6 +33,8 @@ export interface Instance {
 	socket(controller: string): string;
 	/** Fails unless the instance still runs and answers. */
 	assertHealthy(): Promise<void>;
+	/** Ends it with SIGKILL; its folder, sockets and all, stays for startInstance. */
+	crash(): Promise<void>;
 	/**
 	 * Ends it with SIGTERM and fails unless it left with exit code 0 and took its sockets
 	 * along. Then, in any case, nothing of it is left.
@@ -101,12 +103,15 @@ export async function rpcCall(
 	return answer.result;
 }
 
-/** Starts `vhostctl serve` with args and waits until its control socket answers. */
+/**
+ * Starts `vhostctl serve` with args and waits until its control socket answers. dir: where
+ * one that crashed had its sockets; default: a folder of its own.
+ */
 export async function startInstance(
 	args: string[] = [],
 	env: Record<string, string> = {},
+	dir = makeTempDir(),
 ): Promise<Instance> {
-	const dir = makeTempDir();
 	const rpcSocket = join(dir, "rpc.sock");
 	const [command, start] = vhostctl(
 		"serve",
@@ -159,6 +164,7 @@ export async function startInstance(
 			assert(server.alive(), `serve has ended${log()}`);
 			await rpc("spdk_get_version");
 		},
+		crash: () => server.kill(),
 		stop: async () => {
 			try {
 				assert(server.alive(), `serve has ended${log()}`);

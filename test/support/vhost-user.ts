@@ -19,10 +19,11 @@ import type {
 	VhostDevice,
 } from "../../src/engine/vhost-user/device.ts";
 import {
+	DEFAULT_PROTOCOL_FEATURES,
 	MESSAGES,
 	type MessageName,
-	SUPPORTED_PROTOCOL_FEATURES,
 } from "../../src/engine/vhost-user/messages.ts";
+import { runningRing } from "../../src/engine/vhost-user/running-ring.ts";
 import { startSession } from "../../src/engine/vhost-user/session.ts";
 import {
 	decodeConfigWrite,
@@ -37,6 +38,8 @@ export const DISK_BLOCKS = 2048n;
 
 /** A disk of zeros on one sleeping reactor. */
 export interface TestDevice extends VhostDevice {
+	features: bigint;
+	protocolFeatures: bigint;
 	readonly sessions: Set<Session>;
 	/** Rings on the reactor. */
 	readonly started: Set<string>;
@@ -90,7 +93,7 @@ export function makeDevice(runtime: Runtime, maxQueues = 4): TestDevice {
 			VIRTIO_F.RING_EVENT_IDX |
 			VIRTIO_BLK_F.FLUSH |
 			VIRTIO_BLK_F.MQ,
-		protocolFeatures: SUPPORTED_PROTOCOL_FEATURES,
+		protocolFeatures: DEFAULT_PROTOCOL_FEATURES,
 		maxQueues,
 		sessions,
 		started,
@@ -123,10 +126,7 @@ export function makeDevice(runtime: Runtime, maxQueues = 4): TestDevice {
 			native.reactorStartBlkRing(reactor, ring, blk, 0n);
 			blks.set(key(session, index), blk);
 			started.add(key(session, index));
-			return {
-				reactor: 0,
-				requestStop: () => void native.reactorStopRing(reactor, ring),
-			};
+			return runningRing({ id: 0, handle: reactor }, ring);
 		},
 		ringStopped(session, index) {
 			native.blkRelease(blks.get(key(session, index)) ?? 0n);
@@ -151,6 +151,8 @@ export function makeDevice(runtime: Runtime, maxQueues = 4): TestDevice {
 /** A front end without manners. */
 export interface RawPeer {
 	readonly connection: Connection;
+	/** Where descriptors that come are put, to be closed by the test; undefined: they are closed. */
+	kept: number[] | undefined;
 	/** Sends bytes as they are. */
 	sendBytes(data: Uint8Array, fds?: readonly number[]): void;
 	/** Sends a message; `flags` beside the version. */
@@ -178,7 +180,8 @@ export function makePeer(connection: Connection): RawPeer {
 	const waiting: ((message: Message | undefined) => void)[] = [];
 	let open = true;
 	connection.onMessage(({ data, fds }: Delivery) => {
-		for (const fd of fds) native.fdClose(fd);
+		if (peer.kept) peer.kept.push(...fds);
+		else for (const fd of fds) native.fdClose(fd);
 		const message = decodeMessage(data);
 		const take = waiting.shift();
 		if (take) take(message);
@@ -192,9 +195,9 @@ export function makePeer(connection: Connection): RawPeer {
 			resolve();
 		});
 	});
-	connection.next();
 	const peer: RawPeer = {
 		connection,
+		kept: undefined,
 		sendBytes: (data, fds = []) => connection.send(data, fds),
 		send(request, payload = Buffer.alloc(0), fds = [], flags = 0) {
 			const number =
@@ -219,6 +222,7 @@ export function makePeer(connection: Connection): RawPeer {
 			await closed;
 		},
 	};
+	connection.next();
 	return peer;
 }
 

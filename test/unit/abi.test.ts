@@ -163,8 +163,8 @@ test("a library of another ABI is refused, with the reason", () => {
 			message: reason,
 		});
 	openLibrary(stub(ABI_VERSION, sizes)).close();
-	refuses(stub(ABI_VERSION + 1, sizes), /ABI version 3, need 2/);
-	refuses(stub(ABI_VERSION, sizes.slice(1)), /23 structs, need 24/);
+	refuses(stub(ABI_VERSION + 1, sizes), /ABI version 4, need 3/);
+	refuses(stub(ABI_VERSION, sizes.slice(1)), /24 structs, need 25/);
 	const longer = sizes.map((size, i) => (i === 0 ? size + 8 : size));
 	refuses(stub(ABI_VERSION, longer), /struct vhc_pages has 48 bytes, need 40/);
 	refuses(compileStub("int unrelated;"), /not libvhostctl/);
@@ -252,6 +252,58 @@ test("64-bit addresses cross unharmed through the library's own functions", () =
 		native.memRelease(mem);
 		native.pagesFree(pages);
 	}
+});
+
+test("tables are cloned and changed, and seen through views", () => {
+	const pages = native.pagesAlloc({
+		size: 65536n,
+		pageSize: 4096n,
+		flags: bindings.PAGES_SHARED,
+	});
+	const region = { gpa: 2n ** 32n, userAddr: 2n ** 63n, size: 65536n };
+	const mem = native.memCreate();
+	native.memAddRegion(mem, { ...region, fd: pages.fd, offset: 0n });
+	const clone = native.memClone(mem);
+	const view = native.memCreateView(mem);
+	try {
+		assert.deepEqual(
+			native.memTranslate(clone, region.gpa, 8n, 1),
+			native.memTranslate(mem, region.gpa, 8n, 1),
+		);
+		native.memRemoveRegion(clone, region);
+		assert.throws(() => native.memTranslate(clone, region.gpa, 8n, 1));
+		assert.throws(() => native.memRemoveRegion(clone, region), /ENOENT/);
+
+		const shown = { iova: 2n ** 40n, size: 8192n, access: bindings.MEM_READ };
+		native.memShow(view, { ...shown, userAddr: region.userAddr + 4096n });
+		native.memHide(view, shown.iova, 4096n);
+		assert.throws(() => native.memTranslate(view, shown.iova, 1n, 1));
+		assert.deepEqual(
+			native.memTranslate(view, shown.iova + 4096n, 8n, 1),
+			native.memTranslate(mem, region.gpa + 8192n, 8n, 1),
+		);
+
+		native.copyIn(pages.addr, Buffer.from("here"));
+		assert.equal(native.memNode(mem, region.userAddr), 0);
+		assert.throws(() => native.memNode(mem, 0n), /EFAULT/);
+		assert.throws(() => native.memCatchFaults(mem, -1), /EBADF/);
+	} finally {
+		for (const table of [mem, clone, view]) native.memRelease(table);
+		native.pagesFree(pages);
+	}
+});
+
+test("a dirty log has a bit for each page", () => {
+	const flags = bindings.PAGES_SHARED;
+	const pages = native.pagesAlloc({ size: 4096n, pageSize: 4096n, flags });
+	const where = { fd: pages.fd, offset: 16n, size: 8n, signalFd: -1 };
+	const log = native.logCreate(where);
+	native.logMark(log, 9n * 4096n + 1n, 4096n);
+	assert.throws(() => native.logMark(log, 63n * 4096n, 4097n), /ERANGE/);
+	native.logRelease(log);
+	const bits = native.copyOut(pages.addr, 32).readBigUInt64LE(16);
+	assert.equal(bits, (1n << 9n) | (1n << 10n) | (1n << 63n));
+	native.pagesFree(pages);
 });
 
 test("a negative result is thrown with its errno", () => {

@@ -8,17 +8,27 @@ import {
 	decodeAddress,
 	decodeConfig,
 	decodeFdIndex,
+	decodeInflight,
+	decodeIotlb,
+	decodeLog,
 	decodeMemory,
 	decodeMessage,
+	decodeRegion,
 	decodeState,
+	decodeTransfer,
 	decodeU64,
 	encodeAddress,
 	encodeConfig,
 	encodeFdIndex,
+	encodeInflight,
+	encodeIotlb,
+	encodeLog,
 	encodeMemory,
 	encodeMessage,
+	encodeRegion,
 	encodeReply,
 	encodeState,
+	encodeTransfer,
 	encodeU64,
 	type MemoryRegion,
 } from "../../src/engine/vhost-user/codec.ts";
@@ -174,6 +184,59 @@ test("a memory table may have room to spare, as Linux's virtio_uml sends it", ()
 	assert.throws(() => decodeMemory(table), PROTOCOL);
 });
 
+test("payloads of logs, in-flight buffers, translations and states survive", () => {
+	const u16 = fc.nat({ max: 0xffff });
+	const u8 = fc.nat({ max: 0xff });
+	fc.assert(
+		fc.property(u64, u64, u64, u16, u16, u8, u8, (a, b, c, d, e, f, g) => {
+			const area = { size: a, offset: b };
+			assert.deepEqual(decodeLog(encodeLog(area)), area);
+			const inflight = { ...area, numQueues: d, queueSize: e };
+			for (const payloadSize of [20, 24])
+				assert.deepEqual(
+					decodeInflight(encodeInflight(inflight, payloadSize)),
+					{ ...inflight, payloadSize },
+				);
+			const iotlb = { iova: a, size: b, userAddr: c, access: f, type: g };
+			assert.deepEqual(decodeIotlb(encodeIotlb(iotlb)), iotlb);
+			const unpadded = encodeIotlb(iotlb).subarray(0, 26);
+			assert.deepEqual(decodeIotlb(unpadded), iotlb);
+			const transfer = { direction: d, phase: e };
+			assert.deepEqual(decodeTransfer(encodeTransfer(transfer)), transfer);
+		}),
+	);
+});
+
+test("one region: padding, then a region that does not wrap around", () => {
+	const region = { ...base, gpa: 1n << 40n, userAddr: 7n, offset: MAX - 1n };
+	const bytes = encodeRegion(region);
+	assert.equal(bytes.length, 40);
+	assert.equal(bytes.readBigUInt64LE(0), 0n);
+	assert.deepEqual(decodeRegion(bytes), region);
+	for (const bad of [
+		{ ...base, size: 0n },
+		{ ...base, gpa: MAX - 4095n },
+		{ ...base, userAddr: MAX - 4095n },
+	])
+		assert.throws(() => decodeRegion(encodeRegion(bad)), PROTOCOL);
+});
+
+test("the wire format of the newer payloads is the specification's", () => {
+	const area = { size: 0x11n, offset: 0x22n };
+	assert.equal(
+		encodeLog(area).toString("hex"),
+		"11000000000000002200000000000000",
+	);
+	const inflight = { ...area, numQueues: 0x33, queueSize: 0x4444 };
+	assert.equal(
+		encodeInflight(inflight, 20).toString("hex"),
+		"1100000000000000220000000000000033004444",
+	);
+	const iotlb = { iova: 1n, size: 2n, userAddr: 3n, access: 3, type: 2 };
+	const words = "010000000000000002000000000000000300000000000000";
+	assert.equal(encodeIotlb(iotlb).toString("hex"), `${words}0302000000000000`);
+});
+
 test("vring indexes have no bits beyond 8", () => {
 	for (const value of [1n << 9n, 1n << 63n])
 		assert.throws(() => decodeFdIndex(encodeU64(value)), PROTOCOL);
@@ -204,6 +267,10 @@ test("payloads of another size are refused", () => {
 		state: [8],
 		address: [40],
 		fdIndex: [8],
+		log: [16],
+		inflight: [20, 24],
+		iotlb: [26, 32],
+		transfer: [8],
 	};
 	for (const [kind, good] of Object.entries(sizes))
 		for (let size = 0; size < 64; size++) {

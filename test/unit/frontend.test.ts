@@ -9,6 +9,11 @@ import {
 	type Frontend,
 	type FrontendOptions,
 } from "../../src/engine/vhost-user/frontend.ts";
+import type { SharedMemory } from "../../src/engine/vhost-user/frontend-memory.ts";
+import {
+	MAX_REGIONS,
+	PROTOCOL_FEATURES,
+} from "../../src/engine/vhost-user/messages.ts";
 import { startSession } from "../../src/engine/vhost-user/session.ts";
 import { decodeBlkConfig } from "../../src/engine/virtio/blk-config.ts";
 import { VIRTIO_F } from "../../src/engine/virtio/features.ts";
@@ -22,16 +27,28 @@ const bench = makeBench();
 const listener = bench.runtime.listen(path, 0o600, (connection) => {
 	startSession(bench.runtime, connection, bench.device);
 });
+/** A device that takes whole memory tables only, and neither tracks nor logs. */
+const plainPath = join(folder, "plain");
+const plainListener = bench.runtime.listen(plainPath, 0o600, (connection) => {
+	const protocolFeatures =
+		bench.device.protocolFeatures &
+		~PROTOCOL_FEATURES.CONFIGURE_MEM_SLOTS &
+		~PROTOCOL_FEATURES.INFLIGHT_SHMFD &
+		~PROTOCOL_FEATURES.LOG_SHMFD;
+	const device = { ...bench.device, protocolFeatures };
+	startSession(bench.runtime, connection, device);
+});
 const fdsBefore = countFds();
 
 after(async () => {
 	listener.close();
+	plainListener.close();
 	await bench.close();
 	removeTempDir(folder);
 });
 
-const connect = (options: Partial<FrontendOptions> = {}) =>
-	connectFrontend(bench.runtime, path, {
+const connect = (options: Partial<FrontendOptions> = {}, to = path) =>
+	connectFrontend(bench.runtime, to, {
 		queues: 1,
 		queueSize: 16,
 		memoryBytes: 65536,
@@ -65,6 +82,27 @@ function readBlock(frontend: Frontend, ring = 0, sector = 0n) {
 	const used = native.driverRingGet(handle);
 	assert.equal(used?.token, 2n ** 63n + 5n);
 	return { status: native.copyOut(addr + 16n, 1)[0], length: used.len };
+}
+
+/** Offers a read into memory that was added. */
+function offerRead(frontend: Frontend, memory: SharedMemory, ring = 0): bigint {
+	const { handle } = frontend.rings[ring] ?? assert.fail("no ring");
+	const at = memory.gpa - frontend.gpaDelta; // the ring adds its own delta
+	native.copyIn(memory.addr, Buffer.alloc(16));
+	const status = { addr: at + 16n, len: 1n };
+	const data = { addr: at + 512n, len: 512n };
+	native.driverRingAdd(handle, [{ addr: at, len: 16n }], [data, status], 1n);
+	native.driverRingKick(handle);
+	return handle;
+}
+
+function takeRead(handle: bigint): void {
+	assert(native.driverRingWait(handle, 10_000), "no answer");
+	assert.deepEqual(native.driverRingGet(handle), { token: 1n, len: 513 });
+}
+
+function readInto(frontend: Frontend, memory: SharedMemory): void {
+	takeRead(offerRead(frontend, memory));
 }
 
 const GOOD = { status: 0, length: 513 };
@@ -133,6 +171,7 @@ test("memory, interrupts, features and rings change while I/O runs", async () =>
 			stats: page,
 			buffers: frontend.memory.addr,
 			buffers_len: frontend.memory.size,
+			gpa_delta: frontend.gpaDelta,
 			size: DISK_BLOCKS * 512n,
 			runtime_ns: 20_000_000_000n,
 			rw: 2,
@@ -228,6 +267,68 @@ test("a back end that goes away ends what waits for it", async () => {
 	for (const session of bench.device.sessions) await session.close();
 	await within(frontend.closed, 5000, () => "the close");
 	await assert.rejects(frontend.readConfig(0, 60), { code: "E_CONNECT" });
+	await frontend.close();
+	await assertNothingLeft();
+});
+
+test("memory is added and taken back, one region at a time or with the whole table", async () => {
+	for (const [to, most] of [
+		[path, 20],
+		[plainPath, MAX_REGIONS],
+	] as const) {
+		const frontend = await connect({}, to);
+		const first = frontend.regions[0] ?? assert.fail("no region");
+		assert(frontend.maxRegions >= most);
+		const added: SharedMemory[] = [];
+		while (frontend.regions.length < most)
+			added.push(await frontend.addMemory(8192));
+		for (const memory of added) readInto(frontend, memory);
+		const [gone] = added.splice(2, 1);
+		await frontend.removeMemory(gone ?? assert.fail());
+		const again = await frontend.addMemory(8192);
+		assert.equal(again.gpa, gone?.gpa, "the gap is filled");
+		readInto(frontend, again);
+		if (to === plainPath)
+			await assert.rejects(frontend.addMemory(8192), { code: "E_INVALID" });
+		await assert.rejects(frontend.removeMemory(first), { code: "E_INVALID" });
+		for (const memory of [again, ...added]) await frontend.removeMemory(memory);
+		assert.deepEqual(frontend.regions, [first]);
+		assert.deepEqual(readBlock(frontend), GOOD);
+		await frontend.close();
+		await assertNothingLeft();
+	}
+});
+
+test("the driver goes on with a device that came back, rings and memory as they were", async () => {
+	const frontend = await connect({ queues: 2, inflight: true });
+	const memory = await frontend.addMemory(8192);
+	for (let i = 0; i < 40; i++) assert.deepEqual(readBlock(frontend), GOOD);
+	for (let round = 0; round < 3; round++) {
+		for (const session of bench.device.sessions) await session.close();
+		await within(frontend.closed, 5000, () => "the close");
+		const handle = offerRead(frontend, memory, 1); // while nobody is there
+		await frontend.reconnect();
+		takeRead(handle);
+		readInto(frontend, memory);
+		assert.deepEqual(readBlock(frontend, 1), GOOD);
+	}
+	await frontend.reset();
+	assert.deepEqual(readBlock(frontend), GOOD);
+	await frontend.close();
+	await assertNothingLeft();
+});
+
+test("a device that cannot track or log is told from one that can", async () => {
+	await assert.rejects(connect({ inflight: true }, plainPath), {
+		code: "E_UNSUPPORTED",
+		message: `${plainPath}: the device does not track requests in flight`,
+	});
+	const frontend = await connect({}, plainPath);
+	await assert.rejects(frontend.startLogging(), { code: "E_UNSUPPORTED" });
+	await assert.rejects(frontend.reconnect(), { code: "E_UNSUPPORTED" });
+	assert.deepEqual(frontend.takeDirty(), []);
+	assert.deepEqual(await frontend.stopLogging(), []);
+	assert.deepEqual(readBlock(frontend), GOOD);
 	await frontend.close();
 	await assertNothingLeft();
 });

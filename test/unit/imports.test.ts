@@ -56,7 +56,7 @@ function forbid(
 test("the graph is read: it has modules, edges and packages", () => {
 	assert(graph.size > 20);
 	const session = graph.get("engine/vhost-user/session.ts");
-	assert(session?.includes("engine/vhost-user/codec.ts"));
+	assert(session?.includes("engine/vhost-user/answer.ts"));
 	assert(graph.get("ffi/library.ts")?.includes("ffi-rs"));
 });
 

@@ -217,3 +217,109 @@ test("a flood of messages lets the rest of the program have its turns", async ()
 	native.fdClose(theirs);
 	await runtime.close();
 });
+
+test("a connection is taken out between two messages, and goes on elsewhere", async () => {
+	const before = countFds();
+	const runtime = createRuntime();
+	const elsewhere = createRuntime();
+	const [ours, theirs] = native.socketPair();
+	const receiver = runtime.adopt(ours);
+	const sender = runtime.adopt(theirs);
+	native.fdClose(ours);
+	native.fdClose(theirs);
+	const seen: number[] = [];
+	receiver.onMessage(({ data }) => seen.push(data.readUInt32LE()));
+	receiver.onClose(() => assert.fail("nothing is called any more"));
+	receiver.next();
+	sender.send(encodeMessage(1, 0));
+	sender.send(encodeMessage(2, 0));
+	while (seen.length === 0) await runtime.flush();
+	const fd = await receiver.take();
+	assert.deepEqual(seen, [1]);
+	assert.throws(() => receiver.send(encodeMessage(9, 0)), {
+		code: "E_CONNECT",
+	});
+	await assert.rejects(receiver.take(), { code: "E_CONNECT" });
+	receiver.next();
+	receiver.close();
+	const second = later<Delivery>();
+	const next = elsewhere.adopt(fd);
+	native.fdClose(fd);
+	next.onMessage(second.give);
+	next.next();
+	assert.equal((await second.wait).data.readUInt32LE(), 2);
+	next.send(encodeMessage(3, 0));
+	const back = later<Delivery>();
+	sender.onMessage(back.give);
+	sender.next();
+	assert.equal((await back.wait).data.readUInt32LE(), 3);
+	await elsewhere.close();
+	await runtime.close();
+	assert.equal(countFds(), before);
+});
+
+test("a message that was read comes before the connection is taken out", async () => {
+	const runtime = createRuntime();
+	const [ours, theirs] = native.socketPair();
+	const receiver = runtime.adopt(ours);
+	const sender = runtime.adopt(theirs);
+	let seen = 0;
+	receiver.onMessage(() => seen++);
+	receiver.next();
+	sender.send(encodeMessage(1, 0));
+	const fd = await receiver.take();
+	// Either it was read, and has come, or it waits in the socket.
+	const next = runtime.adopt(fd);
+	const rest = later<Delivery>();
+	next.onMessage(rest.give);
+	next.next();
+	if (seen === 0) await rest.wait;
+	assert(seen <= 1);
+	for (const one of [fd, ours, theirs]) native.fdClose(one);
+	await runtime.close();
+});
+
+test("a connection in the middle of a message is not taken out; one that has ended is not", async () => {
+	const runtime = createRuntime();
+	const [ours, theirs] = native.socketPair();
+	const receiver = runtime.adopt(ours);
+	const sender = runtime.adopt(theirs);
+	native.fdClose(ours);
+	native.fdClose(theirs);
+	const whole = later<void>();
+	receiver.onMessage(() => whole.give());
+	const closed = later<number>();
+	receiver.onClose(closed.give);
+	receiver.next();
+	const message = encodeMessage(1, 0, Buffer.alloc(100));
+	sender.send(message.subarray(0, 50));
+	await new Promise((resolve) => setTimeout(resolve, 50)); // it is read
+	await assert.rejects(receiver.take(), { code: "E_BUSY" });
+	sender.send(message.subarray(50));
+	await whole.wait;
+	receiver.next();
+	sender.close();
+	await closed.wait;
+	await assert.rejects(receiver.take(), { code: "E_CONNECT" });
+	await runtime.close();
+});
+
+test("a listener is taken out with its file, and who connects waits for the next", async () => {
+	const before = countFds();
+	const runtime = createRuntime();
+	const path = join(folder, "taken");
+	const first = runtime.listen(path, 0o600, () => assert.fail("too late"));
+	const socket = await first.take();
+	first.close();
+	assert(existsSync(path));
+	const client = connectTo(runtime, path);
+	const accepted = later<Connection>();
+	const second = runtime.listenOn(socket, accepted.give);
+	native.fdClose(socket.fd);
+	await accepted.wait;
+	client.close();
+	second.close();
+	assert(!existsSync(path));
+	await runtime.close();
+	assert.equal(countFds(), before);
+});

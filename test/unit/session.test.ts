@@ -5,152 +5,67 @@ import { afterEach, beforeEach, test } from "node:test";
 import {
 	decodeConfig,
 	decodeState,
-	decodeU64,
 	encodeAddress,
 	encodeConfig,
 	encodeFdIndex,
 	encodeMemory,
 	encodeState,
 	encodeU64,
-	type MemoryRegion,
-	type Message,
 } from "../../src/engine/vhost-user/codec.ts";
 import {
+	DEFAULT_PROTOCOL_FEATURES,
 	F_PROTOCOL_FEATURES,
 	FLAG_NEED_REPLY,
 	FLAG_REPLY,
-	type MessageName,
 	PROTOCOL_FEATURES,
-	SUPPORTED_PROTOCOL_FEATURES,
 } from "../../src/engine/vhost-user/messages.ts";
 import { VIRTIO_F } from "../../src/engine/virtio/features.ts";
-import { native, PAGES_SHARED, type Pages } from "../../src/ffi/native.ts";
+import { native, type Pages } from "../../src/ffi/native.ts";
 import { within } from "../support/processes.ts";
 import {
-	type Bench,
-	countFds,
-	makeBench,
-	makePeer,
-	type RawPeer,
-} from "../support/vhost-user.ts";
+	ack,
+	enable,
+	makeRig,
+	negotiate,
+	type Rig,
+	SIZE,
+	u64,
+	wire,
+} from "../support/session-rig.ts";
+import { type Bench, makePeer, type RawPeer } from "../support/vhost-user.ts";
 
+let rig: Rig;
 let bench: Bench;
 let pages: Pages;
-let fdsBefore = 0;
 
 beforeEach(() => {
-	bench = makeBench();
-	pages = native.pagesAlloc({
-		size: 1n << 20n,
-		pageSize: 4096n,
-		flags: PAGES_SHARED,
-	});
-	fdsBefore = countFds();
+	rig = makeRig();
+	({ bench, pages } = rig);
 });
+afterEach(() => rig.close());
 
-afterEach(async () => {
-	await bench.close();
-	native.pagesFree(pages);
-});
-
-const u64 = (message: Message | undefined) =>
-	decodeU64(message?.payload ?? Buffer.alloc(0));
-
-/** Sends with NEED_REPLY and gives the ack: 0n, 1n, or undefined for the close. */
-async function ack(
-	peer: RawPeer,
-	name: MessageName | number,
-	payload?: Uint8Array,
-	fds?: readonly number[],
-): Promise<bigint | undefined> {
-	const answer = await peer.ask(name, payload, fds, FLAG_NEED_REPLY);
-	if (answer) assert.equal(answer.flags, FLAG_REPLY | 1);
-	return answer && u64(answer);
-}
-
-async function negotiate(peer: RawPeer, features = 0n): Promise<void> {
-	const protocol = encodeU64(SUPPORTED_PROTOCOL_FEATURES);
-	assert.equal(await ack(peer, "SET_PROTOCOL_FEATURES", protocol), 0n);
-	const all = encodeU64(features | F_PROTOCOL_FEATURES | VIRTIO_F.VERSION_1);
-	assert.equal(await ack(peer, "SET_FEATURES", all), 0n);
-}
-
-function region(changes: Partial<MemoryRegion> = {}): MemoryRegion {
-	const { addr, size } = pages;
-	return { gpa: 0n, userAddr: addr, size, offset: 0n, ...changes };
-}
-
-const memTable = (peer: RawPeer) =>
-	ack(peer, "SET_MEM_TABLE", encodeMemory([region()]), [pages.fd]);
-
-const SIZE = 8;
-
-/** Places a ring's parts; each index has 4 KiB of its own. */
-function address(index: number) {
-	const desc = pages.addr + 4096n * BigInt(index);
-	const avail = desc + 16n * BigInt(SIZE);
-	return { index, flags: 0, desc, avail, used: desc + 2048n, log: 0n };
-}
-
-/** Everything but KICK; enable stays unsaid. */
-async function prepare(peer: RawPeer, index: number): Promise<void> {
-	const num = encodeState({ index, num: SIZE });
-	assert.equal(await ack(peer, "SET_VRING_NUM", num), 0n);
-	const base = encodeState({ index, num: 0 });
-	assert.equal(await ack(peer, "SET_VRING_BASE", base), 0n);
-	const place = encodeAddress(address(index));
-	assert.equal(await ack(peer, "SET_VRING_ADDR", place), 0n);
-}
-
-/** Sends an eventfd as a ring's descriptor, closing our own. */
-async function wire(
-	peer: RawPeer,
-	name: "SET_VRING_KICK" | "SET_VRING_CALL" | "SET_VRING_ERR",
-	index: number,
-): Promise<bigint | undefined> {
-	const fd = native.eventfd();
-	try {
-		return await ack(peer, name, encodeFdIndex(index, true), [fd]);
-	} finally {
-		native.fdClose(fd);
-	}
-}
-
-const enable = (peer: RawPeer, index: number, num: number) =>
-	ack(peer, "SET_VRING_ENABLE", encodeState({ index, num }));
-
-async function running(peer: RawPeer, ...indexes: number[]): Promise<void> {
-	await negotiate(peer);
-	assert.equal(await memTable(peer), 0n);
-	for (const index of indexes) {
-		await prepare(peer, index);
-		assert.equal(await wire(peer, "SET_VRING_CALL", index), 0n);
-		assert.equal(await wire(peer, "SET_VRING_KICK", index), 0n);
-	}
-}
-
-/** Ends all connections and finds that no descriptor stayed. */
-async function assertNothingLeft(...peers: RawPeer[]): Promise<void> {
-	await Promise.all(peers.map((peer) => peer.close()));
-	await Promise.all([...bench.device.sessions].map((s) => s.close()));
-	assert.equal(bench.device.started.size, 0);
-	assert.equal(countFds(), fdsBefore);
-}
+const region: Rig["region"] = (changes) => rig.region(changes);
+const address = (index: number) => rig.address(index);
+const memTable = (peer: RawPeer) => rig.memTable(peer);
+const prepare = (peer: RawPeer, index: number) => rig.prepare(peer, index);
+const running: Rig["running"] = (...args) => rig.running(...args);
+const assertNothingLeft: Rig["assertNothingLeft"] = (...peers) =>
+	rig.assertNothingLeft(...peers);
 
 test("features are told, and only those are accepted", async () => {
 	const { peer, session } = bench.connect();
 	const offered = u64(await peer.ask("GET_FEATURES"));
 	assert.equal(offered, bench.device.features | F_PROTOCOL_FEATURES);
 	const protocol = u64(await peer.ask("GET_PROTOCOL_FEATURES"));
-	assert.equal(protocol, SUPPORTED_PROTOCOL_FEATURES);
+	assert.equal(protocol, DEFAULT_PROTOCOL_FEATURES);
 	assert.equal(u64(await peer.ask("GET_QUEUE_NUM")), 4n);
 	await negotiate(peer);
 	assert.equal(session.features, F_PROTOCOL_FEATURES | VIRTIO_F.VERSION_1);
 	assert.equal(await ack(peer, "SET_FEATURES", encodeU64(1n << 40n)), 1n);
-	const unknown = encodeU64(1n << 12n);
+	const unknown = encodeU64(1n << 2n); // RARP
 	assert.equal(await ack(peer, "SET_PROTOCOL_FEATURES", unknown), 1n);
 	assert.equal(session.features, F_PROTOCOL_FEATURES | VIRTIO_F.VERSION_1);
-	assert.equal(session.protocolFeatures, SUPPORTED_PROTOCOL_FEATURES);
+	assert.equal(session.protocolFeatures, DEFAULT_PROTOCOL_FEATURES);
 	await assertNothingLeft(peer);
 });
 
@@ -403,12 +318,15 @@ test("messages of features that were not negotiated are refused by name", async 
 test("what is not implemented is refused by name: acked if that is possible", async () => {
 	const { peer } = bench.connect();
 	await negotiate(peer);
-	assert.equal(await ack(peer, 38), 1n);
-	assert.match(bench.device.logged.at(-1) ?? "", /REM_MEM_REG: not supported/);
+	assert.equal(await ack(peer, 19), 1n);
+	assert.match(
+		bench.device.logged.at(-1) ?? "",
+		/SEND_RARP: not supported: this is no network device/,
+	);
 	assert.equal(await ack(peer, 12345), 1n);
 	assert.match(bench.device.logged.at(-1) ?? "", /request 12345/);
-	// An ack would be taken for GET_INFLIGHT_FD's own reply.
-	assert.equal(await ack(peer, 31, Buffer.alloc(20)), undefined);
+	// An ack would be taken for GET_SHARED_OBJECT's own reply.
+	assert.equal(await ack(peer, 41, Buffer.alloc(16)), undefined);
 	await assertNothingLeft(peer);
 });
 

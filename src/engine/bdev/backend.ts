@@ -1,10 +1,49 @@
 // SPDX-License-Identifier: MIT
+import type { FileOptions } from "./file.ts";
+import type { MallocOptions } from "./malloc.ts";
+import type { NullOptions } from "./null.ts";
 
 /** What a bdev is made of; the creating method's name has it too. */
 export type BackendKind = "malloc" | "null" | "aio" | "uring";
 
 /** Runs work while no request is in flight on the bdev. */
 export type Quiesced = <T>(work: () => T) => Promise<T>;
+
+/** What a backend was made with; sizes are of then. */
+export type Made =
+	| { readonly kind: "malloc"; readonly options: MallocOptions }
+	| { readonly kind: "null"; readonly options: NullOptions }
+	| { readonly kind: "file"; readonly options: FileOptions };
+
+/** What a successor process makes the same backend of. */
+export interface BackendParts {
+	/** JSON; what it says is the kind's own. */
+	readonly document: unknown;
+	/** Of the process that has this. */
+	readonly fds: readonly number[];
+}
+
+/** A file in memory. */
+export interface SavedFile {
+	readonly fd: number;
+	free(): void;
+}
+
+/** How another process takes over what a backend has. */
+export interface Handover {
+	/**
+	 * Makes it ready, with requests going on but for a moment. The descriptors stay
+	 * the backend's. Throws E_NO_MEMORY.
+	 */
+	share(quiesced: Quiesced): Promise<BackendParts>;
+	/** What changes until the last moment, with no request in flight; undefined: nothing does. */
+	save(): SavedFile | undefined;
+	/**
+	 * Reads that in the successor; undefined: it is not known, as the other process
+	 * died. The descriptor stays the caller's.
+	 */
+	load(fd: number | undefined): void;
+}
 
 /** What executes a bdev's requests: the native object, and what to know of it. */
 export interface Backend {
@@ -26,6 +65,9 @@ export interface Backend {
 	};
 	/** Path of the file or device behind it, with links resolved; undefined: memory. */
 	readonly path?: string;
+	readonly made: Made;
+	/** undefined: it has nothing that the options do not say. */
+	readonly handover?: Handover;
 	/** What bdev_get_bdevs shows as driver_specific. */
 	driverSpecific(): Record<string, unknown>;
 	/** Throws E_UNSUPPORTED, E_INVALID, E_NO_MEMORY. */

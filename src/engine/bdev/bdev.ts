@@ -7,7 +7,7 @@ import {
 	type StatsPage,
 	sumStats,
 } from "../stats.ts";
-import type { Backend } from "./backend.ts";
+import type { Backend, BackendParts } from "./backend.ts";
 import { type Claims, type ClaimType, createClaims } from "./claims.ts";
 
 /** What serves a bdev to others: a controller. */
@@ -103,6 +103,13 @@ export class Bdev {
 	rescan(): Promise<void> {
 		return this.#change(() =>
 			this.backend.rescan((work) => this.#quiesced(work)),
+		);
+	}
+
+	/** What a successor process makes this bdev of; undefined: its description is enough. Throws E_NO_MEMORY. */
+	share(): Promise<BackendParts | undefined> {
+		return this.#lock(async () =>
+			this.backend.handover?.share((work) => this.#quiesced(work)),
 		);
 	}
 

@@ -13,7 +13,7 @@ import {
 import { FILE_BLOCK_DEVICE, FILE_READONLY, native } from "../../ffi/native.ts";
 import { fromErrno, VhostctlError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { Backend, Quiesced } from "./backend.ts";
+import type { Backend, BackendParts, Quiesced } from "./backend.ts";
 import { resizeInPlace } from "./null.ts";
 import { checkBlockSize, checkNumBlocks } from "./size.ts";
 
@@ -76,6 +76,11 @@ function isTmpfs(filename: string): boolean {
 	return statfsSync(filename).type === TMPFS_MAGIC;
 }
 
+/** Names an open file, whatever its name is now, or none any more. */
+function procPath(fd: number): string {
+	return `/proc/self/fd/${fd}`;
+}
+
 /** Opens the file again for direct I/O. A string says why that cannot be. */
 function openDirect(
 	filename: string,
@@ -103,6 +108,10 @@ function openDirect(
 
 interface Opened {
 	path: string;
+	/** Kept: a block device is ours as long as it is open, and a successor goes on with it. */
+	fd: number;
+	/** Closes it. */
+	close(): void;
 	stat: Stats;
 	blockSize: number;
 	numBlocks: number;
@@ -113,18 +122,17 @@ interface Opened {
 
 function makeNative(
 	options: FileOptions,
-	fd: number,
 	opened: Omit<Opened, "handle" | "buffered">,
 ): Opened {
-	const { filename } = options;
+	const { fd, blockSize } = opened;
 	const access = options.readonly ? constants.O_RDONLY : constants.O_RDWR;
-	const direct = openDirect(filename, access, opened.blockSize);
+	const direct = openDirect(procPath(fd), access, blockSize);
 	const directFd = typeof direct === "number" ? direct : -1;
 	try {
 		const handle = native.bdevFileCreate({
 			fd,
 			direct_fd: directFd,
-			block_size: opened.blockSize,
+			block_size: blockSize,
 			flags:
 				(options.readonly ? FILE_READONLY : 0) |
 				(opened.stat.isBlockDevice() ? FILE_BLOCK_DEVICE : 0),
@@ -151,28 +159,58 @@ function open(options: FileOptions): Opened {
 		before.isBlockDevice() && !options.readonly ? constants.O_EXCL : 0;
 	const access = options.readonly ? constants.O_RDONLY : constants.O_RDWR;
 	const fd = openSync(filename, access | exclusive);
+	const close = () => closeSync(fd);
 	try {
 		const stat = fstatSync(fd);
 		const blockSize = options.blockSize || logicalBlockSize(stat);
 		checkBlockSize(blockSize);
 		const numBlocks = blocksOf(filename, stat, blockSize);
 		const path = realpathSync(filename);
-		return makeNative(options, fd, { path, stat, blockSize, numBlocks });
-	} finally {
-		closeSync(fd); // the library has its own
+		return makeNative(options, { path, fd, close, stat, blockSize, numBlocks });
+	} catch (error) {
+		close();
+		throw error;
 	}
 }
 
+/** What goes to another process; its descriptor beside it. */
+interface FileDocument {
+	readonly path: string;
+	readonly blockSize: number;
+	readonly numBlocks: number;
+}
+
+/** The file as another process has it open, with the size that it knows. */
+function inherit(
+	options: FileOptions,
+	{ document, fds }: BackendParts,
+): Opened {
+	const [fd = -1] = fds;
+	const close = () => void native.fdClose(fd);
+	const stat = statSync(procPath(fd));
+	return makeNative(options, {
+		...(document as FileDocument),
+		fd,
+		close,
+		stat,
+	});
+}
+
 /**
- * Makes a disk of a file or block device, with direct I/O where the file system
+ * Makes a disk of a file or block device, or of one that another process has open,
+ * with direct I/O where the file system
  * and the block size allow it; the log and driver_specific say whether.
  * Throws E_NOT_FOUND, E_PERMISSION, E_BUSY, E_INVALID, E_UNSUPPORTED.
  */
-export function createFileBackend(options: FileOptions, log: Logger): Backend {
+export function createFileBackend(
+	options: FileOptions,
+	log: Logger,
+	inherited?: BackendParts,
+): Backend {
 	const { filename, driver } = options;
 	let opened: Opened;
 	try {
-		opened = open(options);
+		opened = inherited ? inherit(options, inherited) : open(options);
 	} catch (error) {
 		throw fromErrno(error, `cannot open ${filename}`);
 	}
@@ -189,6 +227,19 @@ export function createFileBackend(options: FileOptions, log: Logger): Backend {
 		blockSize,
 		physicalBlockSize: blockSize,
 		numBlocks: opened.numBlocks,
+		made: { kind: "file" as const, options },
+		handover: {
+			share: async () => ({
+				document: {
+					path: opened.path,
+					blockSize,
+					numBlocks: backend.numBlocks,
+				},
+				fds: [opened.fd],
+			}),
+			save: () => undefined,
+			load() {},
+		},
 		readonly: options.readonly ?? false,
 		supports: { flush: true, unmap: changes, writeZeroes: changes },
 		driverSpecific: () => ({
@@ -209,7 +260,10 @@ export function createFileBackend(options: FileOptions, log: Logger): Backend {
 		async rescan(quiesced: Quiesced) {
 			await resizeInPlace(backend, currentBlocks(), quiesced);
 		},
-		release: () => native.bdevRelease(handle),
+		release() {
+			native.bdevRelease(handle);
+			opened.close();
+		},
 	};
 	const currentBlocks = () => {
 		try {

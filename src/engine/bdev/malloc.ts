@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
+import { Buffer } from "node:buffer";
+import { setImmediate } from "node:timers";
 import {
 	native,
 	PAGES_FALLBACK,
 	PAGES_HUGETLB,
+	PAGES_SHARED,
 	PAGES_THP,
 	type Pages,
 } from "../../ffi/native.ts";
-import { fromErrno } from "../errors.ts";
+import { fromErrno, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { Backend, Quiesced } from "./backend.ts";
+import type { Backend, BackendParts, Quiesced, SavedFile } from "./backend.ts";
 import { noRescan, resizeInPlace } from "./null.ts";
 import {
 	checkBlockSize,
@@ -44,18 +47,37 @@ function describe(pages: Pages): string {
 		: `pages of ${size}`;
 }
 
+/** Whether pages of the size are reserved ones. These can be shared with other processes at no cost. */
+function isHuge(size: PageSize): boolean {
+	return size === "2M" || size === "1G";
+}
+
+/** Pages as asked for, of another kind if there are none; with flags PAGES_*. */
+function alloc(bytes: number, options: MallocOptions, flags: number): Pages {
+	return native.pagesAlloc({
+		size: BigInt(bytes),
+		pageSize: PAGE_BYTES[options.pageSize ?? "thp"],
+		node: options.node ?? -1,
+		flags,
+	});
+}
+
+/** Reserved hugepages, to be shared; undefined if there are none. */
+function tryHuge(bytes: number, options: MallocOptions): Pages | undefined {
+	try {
+		return alloc(bytes, options, PAGES_SHARED);
+	} catch {
+		return undefined;
+	}
+}
+
 function takePages(bytes: number, options: MallocOptions, log: Logger): Pages {
 	const asked = options.pageSize ?? "thp";
 	const node = options.node ?? -1;
 	try {
-		const pages = native.pagesAlloc({
-			size: BigInt(bytes),
-			pageSize: PAGE_BYTES[asked],
-			node,
-			flags: PAGES_FALLBACK,
-		});
-		const huge = asked === "2M" || asked === "1G";
-		if (huge && pages.kind !== PAGES_HUGETLB) {
+		const huge = isHuge(asked) ? tryHuge(bytes, options) : undefined;
+		const pages = huge ?? alloc(bytes, options, PAGES_FALLBACK);
+		if (isHuge(asked) && pages.kind !== PAGES_HUGETLB) {
 			log.warning(
 				`no ${asked} hugepages for ${bytes} bytes on ${node < 0 ? "any node" : `node ${node}`}: took ${describe(pages)}`,
 			);
@@ -75,13 +97,96 @@ function create(pages: Pages, blockSize: number, numBlocks: number): bigint {
 	}
 }
 
+/** Pages that other processes can map too. */
+function takeSharedPages(bytes: bigint, options: MallocOptions): Pages {
+	try {
+		return alloc(Number(bytes), options, PAGES_SHARED | PAGES_FALLBACK);
+	} catch (error) {
+		throw fromErrno(error, `cannot take ${bytes} bytes of shared memory`);
+	}
+}
+
+/** What goes to another process; its descriptor beside it. */
+interface PagesDocument {
+	readonly size: string;
+	readonly pageSize: string;
+	readonly kind: number;
+	readonly node: number;
+}
+
+function exportPages({ size, page_size, kind, node }: Pages): PagesDocument {
+	return { size: `${size}`, pageSize: `${page_size}`, kind, node };
+}
+
+/** Maps the pages of another process. */
+function adoptPages({ document, fds }: BackendParts): Pages {
+	const { size, pageSize, kind, node } = document as PagesDocument;
+	const [fd = -1] = fds;
+	const theirs = { addr: 0n, kind, node, fd, reserved: 0 };
+	try {
+		const pages = native.pagesAdopt({
+			...theirs,
+			size: BigInt(size),
+			page_size: BigInt(pageSize),
+		});
+		native.fdClose(fd); // they have their own
+		return pages;
+	} catch (error) {
+		throw fromErrno(error, "cannot map a RAM disk of another process");
+	}
+}
+
+/** Of one call, during which nothing else is done here. */
+const COPY_CHUNK = 8n << 20n;
+/** The second time over the disk copies what changed during the first. */
+const COPY_PASSES = 2;
+
+/** Copies a disk that is in use to other pages, so that little is left for the move. */
+async function copyAhead(disk: bigint, from: Pages, to: Pages): Promise<void> {
+	const end = from.size < to.size ? from.size : to.size;
+	for (let pass = 0; pass < COPY_PASSES; pass++)
+		for (let at = 0n; at < end; at += COPY_CHUNK) {
+			const len = end - at < COPY_CHUNK ? end - at : COPY_CHUNK;
+			native.bdevMallocCopy(disk, to, at, len);
+			await new Promise((resolve) => setImmediate(resolve));
+		}
+}
+
+/** Bytes of a disk that the map of written ones tells apart. */
+const MAP_UNIT = 4096n;
+
+/** A file in memory that holds the map of a disk. */
+function makeMapFile(pages: Pages, blockSize: number): Pages {
+	const size = (pages.size + BigInt(blockSize)) / MAP_UNIT + 1n;
+	try {
+		const flags = PAGES_SHARED;
+		return native.pagesAlloc({ size, pageSize: PAGE_BYTES["4K"], flags });
+	} catch (error) {
+		throw fromErrno(error, "map of a RAM disk");
+	}
+}
+
+function saveMap(disk: bigint, file: Pages): SavedFile {
+	native.bdevMallocSaveMap(disk, file.fd);
+	return { fd: file.fd, free: () => void native.pagesFree(file) };
+}
+
+/** Where it is not known what was written, everything counts as written. */
+function loadMap(disk: bigint, fd: number | undefined, spare: Pages): void {
+	if (fd === undefined)
+		native.copyIn(spare.addr, Buffer.alloc(Number(spare.size), 1));
+	native.bdevMallocLoadMap(disk, fd ?? spare.fd);
+	native.pagesFree(spare);
+}
+
 /**
- * Makes a RAM disk of zeroes. Throws E_INVALID, E_NO_MEMORY. It can grow beyond
- * the pages that it has: then it moves to new ones.
+ * Makes a RAM disk of zeroes, or of the pages of another process. Throws E_INVALID,
+ * E_NO_MEMORY. It can grow beyond the pages that it has: then it moves to new ones.
  */
 export function createMallocBackend(
 	options: MallocOptions,
 	log: Logger,
+	inherited?: BackendParts,
 ): Backend {
 	const { blockSize, numBlocks } = options;
 	checkBlockSize(blockSize);
@@ -90,23 +195,37 @@ export function createMallocBackend(
 		options.physicalBlockSize,
 		blockSize,
 	);
-	let pages = takePages(numBlocks * blockSize, options, log);
+	let pages = inherited
+		? adoptPages(inherited)
+		: takePages(numBlocks * blockSize, options, log);
 	const handle = create(pages, blockSize, numBlocks);
 
-	const move = async (numBlocks: number, quiesced: Quiesced) => {
-		const larger = takePages(numBlocks * blockSize, options, log);
+	const mapFile = () => makeMapFile(pages, blockSize);
+	const move = async (to: Pages, numBlocks: number, quiesced: Quiesced) => {
 		let moved = false;
 		try {
 			await quiesced(() => {
-				native.bdevMallocMove(handle, larger, BigInt(numBlocks));
+				native.bdevMallocMove(handle, to, BigInt(numBlocks));
 				moved = true; // the pages are the disk's now
-				pages = larger;
+				pages = to;
 				backend.numBlocks = numBlocks;
 			});
 		} catch (error) {
-			if (!moved) native.pagesFree(larger);
-			throw fromErrno(error, "resize");
+			if (!moved) {
+				native.bdevMallocCopy(handle, to, 0n, 0n);
+				native.pagesFree(to);
+			}
+			throw fromErrno(error, "move to other pages");
 		}
+	};
+	const moveToShared = async (quiesced: Quiesced) => {
+		const shared = takeSharedPages(pages.size, options);
+		try {
+			await copyAhead(handle, pages, shared);
+		} catch (error) {
+			log.info(`RAM disk: copied while it waits: ${messageOf(error)}`);
+		}
+		await move(shared, backend.numBlocks, quiesced);
 	};
 	const backend = {
 		kind: "malloc" as const,
@@ -117,14 +236,24 @@ export function createMallocBackend(
 		numBlocks,
 		readonly: false,
 		supports: { flush: true, unmap: true, writeZeroes: true },
+		made: { kind: "malloc" as const, options },
+		handover: {
+			async share(quiesced: Quiesced) {
+				if (pages.fd < 0) await moveToShared(quiesced);
+				return { document: exportPages(pages), fds: [pages.fd] };
+			},
+			save: () => saveMap(handle, mapFile()),
+			load: (fd: number | undefined) => loadMap(handle, fd, mapFile()),
+		},
 		driverSpecific: () => ({
 			malloc: { pages: describe(pages), numa_id: pages.node },
 		}),
 		async resize(numBlocks: number, quiesced: Quiesced) {
 			checkNumBlocks(numBlocks, blockSize);
-			const fits = BigInt(numBlocks) * BigInt(blockSize) <= pages.size;
-			if (fits) await resizeInPlace(backend, numBlocks, quiesced);
-			else await move(numBlocks, quiesced);
+			const bytes = numBlocks * blockSize;
+			if (BigInt(bytes) <= pages.size)
+				await resizeInPlace(backend, numBlocks, quiesced);
+			else await move(takePages(bytes, options, log), numBlocks, quiesced);
 		},
 		rescan: noRescan,
 		release: () => native.bdevRelease(handle),

@@ -53,6 +53,7 @@ export function createNullBackend(options: NullOptions): Backend {
 	const handle = native.bdevNullCreate(blockSize, BigInt(numBlocks));
 	const backend = {
 		kind: "null" as const,
+		made: { kind: "null" as const, options },
 		productName: "Null disk",
 		handle,
 		blockSize,

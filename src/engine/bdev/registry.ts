@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { VhostctlError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { Backend, BackendKind } from "./backend.ts";
+import type { Backend, BackendKind, BackendParts } from "./backend.ts";
 import { Bdev, notFound } from "./bdev.ts";
 import { createFileBackend, type FileOptions } from "./file.ts";
 import {
@@ -50,7 +50,14 @@ interface Waiter {
 	settle(bdev: Bdev | undefined): void;
 }
 
-export function createRegistry(log: Logger): BdevRegistry {
+/**
+ * A registry without bdevs. Those of which `inherited` has parts, by their names, are
+ * made of them when they are created, and the descriptors taken over then.
+ */
+export function createRegistry(
+	log: Logger,
+	inherited: ReadonlyMap<string, BackendParts> = new Map(),
+): BdevRegistry {
 	const bdevs = new Map<string, Bdev>();
 	const waiters = new Set<Waiter>();
 
@@ -89,13 +96,13 @@ export function createRegistry(log: Logger): BdevRegistry {
 	const add = (
 		identity: Partial<Identity>,
 		prefix: string,
-		makeBackend: () => Backend,
+		makeBackend: (parts: BackendParts | undefined) => Backend,
 	): Bdev => {
 		const name = identity.name ?? freeName(prefix);
 		checkFree(name);
 		if (identity.uuid !== undefined) checkFree(identity.uuid.toLowerCase());
 		checkInquiry(identity);
-		const backend = makeBackend();
+		const backend = makeBackend(inherited.get(name));
 		const uuid = chooseUuid(name, identity.uuid, backend);
 		const bdev = new Bdev(
 			name,
@@ -129,11 +136,15 @@ export function createRegistry(log: Logger): BdevRegistry {
 		get,
 		list: () => [...bdevs.values()].filter((bdev) => !bdev.removing),
 		createMalloc: async (options) =>
-			add(options, "Malloc", () => createMallocBackend(options, log)),
+			add(options, "Malloc", (parts) =>
+				createMallocBackend(options, log, parts),
+			),
 		createNull: async (options) =>
 			add(options, "Null", () => createNullBackend(options)),
 		createFile: async (options) =>
-			add(options, options.driver, () => createFileBackend(options, log)),
+			add(options, options.driver, (parts) =>
+				createFileBackend(options, log, parts),
+			),
 		delete: async (name, kind) => remove(get(name, kind)),
 		resize: async (name, numBlocks, kind) => {
 			const bdev = get(name, kind);

@@ -16,6 +16,9 @@ export const HANDLERS: Handlers<MethodName> = {
 	...ownHandlers,
 };
 
+/** Names of methods that change what there is. */
+const CHANGING = /_(create|delete|resize|rescan|start|add|remove)(_|$)/;
+
 /** Checks the parameters and carries a method out. Throws VhostctlError. */
 export async function callMethod<M extends MethodName>(
 	context: Context,
@@ -23,5 +26,7 @@ export async function callMethod<M extends MethodName>(
 	params: unknown,
 ): Promise<Result<M>> {
 	const checked = checkParams(method, params);
-	return await HANDLERS[method](context, checked);
+	const work = async () => HANDLERS[method](context, checked);
+	const { handover } = context;
+	return handover && CHANGING.test(method) ? handover.change(work) : work();
 }

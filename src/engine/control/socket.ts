@@ -17,7 +17,10 @@ const { EAGAIN } = os.errno;
 
 /** A file that only one process at a time has locked. */
 export interface FileLock {
-	release(): void;
+	/** As long as one process has it open, the file is locked. */
+	readonly fd: number;
+	/** With `leave` the file stays, for a successor that has the descriptor. */
+	release(leave?: boolean): void;
 }
 
 function tryLock(path: string): number | undefined {
@@ -49,12 +52,7 @@ export function lockSocket(path: string): FileLock {
 		let fd = tryLock(lockPath);
 		while (fd === undefined) fd = tryLock(lockPath);
 		const held = fd;
-		return {
-			release() {
-				unlinkSync(lockPath);
-				closeSync(held);
-			},
-		};
+		return makeLock(lockPath, held, () => closeSync(held));
 	} catch (error) {
 		const taken = error instanceof NativeError && error.errno === EAGAIN;
 		if (!taken) throw fromErrno(error, `cannot lock ${lockPath}`);
@@ -64,6 +62,21 @@ export function lockSocket(path: string): FileLock {
 			{ cause: error },
 		);
 	}
+}
+
+function makeLock(path: string, fd: number, close: () => void): FileLock {
+	return {
+		fd,
+		release(leave = false) {
+			if (!leave) unlinkSync(path);
+			close();
+		},
+	};
+}
+
+/** The lock of the socket at path as a predecessor left it: a descriptor that this takes over. */
+export function inheritLock(path: string, fd: number): FileLock {
+	return makeLock(`${path}.lock`, fd, () => void native.fdClose(fd));
 }
 
 /** Makes the socket at path, which only this user may use from its first moment on. */

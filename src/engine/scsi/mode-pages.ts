@@ -43,8 +43,17 @@ export interface ModePages {
 	values(page: ModePage, control: PageControl): Buffer;
 	/** Sets the current values of pages; returns what takes that back, or undefined if nothing changed. */
 	apply(next: ReadonlyMap<ModePage, Buffer>): (() => void) | undefined;
+	/** The values of all pages, by their codes, in hexadecimal. */
+	export(): ModeValues;
+	/** Takes such values over; of a page that is not among them the defaults. */
+	import(values: ModeValues): void;
 	/** Makes the current values the saved ones. Throws if they cannot be kept. */
 	save(): void;
+}
+
+export interface ModeValues {
+	readonly current: Readonly<Record<string, string>>;
+	readonly saved: Readonly<Record<string, string>>;
 }
 
 /** A byte of a page: its place, its value by default, its changeable bits. */
@@ -184,6 +193,10 @@ export function createModePages(options: ModePagesOptions): ModePages {
 		current = next;
 		host.changed();
 	};
+	const written = (values: ReadonlyMap<ModePage, Buffer>) =>
+		Object.fromEntries(
+			[...values].map(([one, bytes]) => [nameOf(one), bytes.toString("hex")]),
+		);
 	const unchanged = (next: ReadonlyMap<ModePage, Buffer>): boolean =>
 		[...next].every(([one, bytes]) => current.get(one)?.equals(bytes));
 
@@ -227,6 +240,13 @@ export function createModePages(options: ModePagesOptions): ModePages {
 		},
 		reset() {
 			replace(new Map(saved));
+		},
+		export: () => ({ current: written(current), saved: written(saved) }),
+		import(values) {
+			for (const one of pages) saved.set(one, savedValue(one, values.saved));
+			replace(
+				new Map(pages.map((one) => [one, savedValue(one, values.current)])),
+			);
 		},
 	};
 }

@@ -35,6 +35,8 @@ export interface Reservations {
 	release(nexus: Nexus): void;
 	/** Registrations and the persistent reservation, as they are now. */
 	readonly persistent: PersistentState;
+	/** Who has a reservation by RESERVE, of SPC-2. */
+	readonly reserver: Nexus | undefined;
 	/** Whether APTPL is supported. */
 	readonly persistsThroughPowerLoss: boolean;
 	/** Why what the store had was ignored; undefined: it was not. */
@@ -44,6 +46,8 @@ export interface Reservations {
 	 * nothing changed, if the store fails.
 	 */
 	change(next: PersistentState): void;
+	/** What another process had of this logical unit. Throws as `change`. */
+	restore(state: PersistentState, reserver: Nexus | undefined): void;
 	/** Establishes a unit attention condition for the nexuses connected now that `who` picks. */
 	attend(asc: Asc, who: (nexus: Nexus) => boolean): void;
 }
@@ -143,6 +147,9 @@ export function createReservations(options: ReservationsOptions): Reservations {
 		get persistent() {
 			return state;
 		},
+		get reserver() {
+			return reserver;
+		},
 		persistsThroughPowerLoss: host.store !== undefined,
 		restoreProblem: restored.problem,
 		conflicts({ nexus, cdb }, subject) {
@@ -179,6 +186,12 @@ export function createReservations(options: ReservationsOptions): Reservations {
 		change(next) {
 			save(next);
 			state = next;
+			host.changed();
+		},
+		restore(next, by) {
+			save(next);
+			state = next;
+			reserver = by;
 			host.changed();
 		},
 		attend(asc, who) {

@@ -6,6 +6,8 @@ import type { Nexus } from "./task.ts";
 export interface UnitAttentions {
 	/** Establishes a condition for nexuses; one that is pending already is not doubled. */
 	establish(asc: Asc, nexuses: readonly Nexus[]): void;
+	/** All that are pending, in the order of reporting. */
+	list(nexus: Nexus): readonly Asc[];
 	/** The next one to report, without clearing it. */
 	pending(nexus: Nexus): Sense | undefined;
 	/** Reports the next one and clears it. */
@@ -67,6 +69,7 @@ export function createUnitAttentions(changed: () => void): UnitAttentions {
 				if (next !== queue) replace(nexus, next);
 			}
 		},
+		list: queueOf,
 		pending: (nexus) => senseOf(queueOf(nexus)[0]),
 		take(nexus) {
 			const [first, ...rest] = queueOf(nexus);

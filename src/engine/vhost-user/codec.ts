@@ -48,6 +48,33 @@ export interface MemoryRegion {
 	offset: bigint;
 }
 
+/** SET_LOG_BASE's part of the descriptor. */
+export interface LogArea {
+	size: bigint;
+	offset: bigint;
+}
+
+export interface InflightArea {
+	size: bigint;
+	offset: bigint;
+	numQueues: number;
+	queueSize: number;
+}
+
+export interface IotlbMessage {
+	iova: bigint;
+	size: bigint;
+	userAddr: bigint;
+	/** 1: read, 2: write, 3: both. */
+	access: number;
+	type: number;
+}
+
+export interface StateTransfer {
+	direction: number;
+	phase: number;
+}
+
 /** Part of the configuration space. */
 export interface ConfigSpace {
 	offset: number;
@@ -186,23 +213,41 @@ export function decodeMemory(payload: Buffer): MemoryRegion[] {
 	const count = payload.readUInt32LE(0);
 	if (count < 1 || count > room)
 		throw bad(`${count} memory regions in room for ${room}`);
-	return Array.from({ length: count }, (_, i) =>
-		decodeRegion(payload, 8 + REGION_SIZE * i),
-	);
+	return Array.from({ length: count }, (_, i) => {
+		const region = readRegion(payload, 8 + REGION_SIZE * i);
+		noWrap(region.size, region.offset);
+		return region;
+	});
 }
 
-function decodeRegion(payload: Buffer, at: number): MemoryRegion {
+export function encodeRegion(region: MemoryRegion): Buffer {
+	const payload = encodeMemory([region]);
+	payload.writeUInt32LE(0, 0); // padding, where a table has its count
+	return payload;
+}
+
+/** REM_MEM_REG ignores the offset, so that is not checked here. */
+export function decodeRegion(payload: Buffer): MemoryRegion {
+	wantSize(payload, 8 + REGION_SIZE);
+	return readRegion(payload, 8);
+}
+
+function readRegion(payload: Buffer, at: number): MemoryRegion {
 	const region = {
 		gpa: payload.readBigUInt64LE(at),
 		size: payload.readBigUInt64LE(at + 8),
 		userAddr: payload.readBigUInt64LE(at + 16),
 		offset: payload.readBigUInt64LE(at + 24),
 	};
-	const last = region.size - 1n;
-	if (last < 0n) throw bad("an empty memory region");
-	for (const start of [region.gpa, region.userAddr, region.offset])
-		if (start + last > U64_MAX) throw bad("a memory region that wraps around");
+	if (region.size === 0n) throw bad("an empty memory region");
+	noWrap(region.size, region.gpa, region.userAddr);
 	return region;
+}
+
+function noWrap(size: bigint, ...starts: bigint[]): void {
+	for (const start of starts)
+		if (start + size - 1n > U64_MAX)
+			throw bad("a memory region that wraps around");
 }
 
 export function encodeConfig(
@@ -234,6 +279,81 @@ export function decodeConfig(payload: Buffer): ConfigSpace {
 	};
 }
 
+export function encodeLog({ size, offset }: LogArea): Buffer {
+	return Buffer.concat([encodeU64(size), encodeU64(offset)]);
+}
+
+export function decodeLog(payload: Buffer): LogArea {
+	wantSize(payload, 16);
+	return {
+		size: payload.readBigUInt64LE(0),
+		offset: payload.readBigUInt64LE(8),
+	};
+}
+
+const INFLIGHT_SIZE = 20;
+/** As C pads the struct: what QEMU and DPDK send. */
+const INFLIGHT_PADDED_SIZE = 24;
+
+export function encodeInflight(
+	area: InflightArea,
+	size = INFLIGHT_PADDED_SIZE,
+): Buffer {
+	const payload = Buffer.alloc(size);
+	payload.writeBigUInt64LE(area.size, 0);
+	payload.writeBigUInt64LE(area.offset, 8);
+	payload.writeUInt16LE(area.numQueues, 16);
+	payload.writeUInt16LE(area.queueSize, 18);
+	return payload;
+}
+
+export function decodeInflight(
+	payload: Buffer,
+): InflightArea & { payloadSize: number } {
+	if (payload.length !== INFLIGHT_SIZE) wantSize(payload, INFLIGHT_PADDED_SIZE);
+	return {
+		size: payload.readBigUInt64LE(0),
+		offset: payload.readBigUInt64LE(8),
+		numQueues: payload.readUInt16LE(16),
+		queueSize: payload.readUInt16LE(18),
+		payloadSize: payload.length,
+	};
+}
+
+const IOTLB_SIZE = 26;
+/** struct vhost_iotlb_msg. */
+const IOTLB_PADDED_SIZE = 32;
+
+export function encodeIotlb(message: IotlbMessage): Buffer {
+	const payload = Buffer.alloc(IOTLB_PADDED_SIZE);
+	payload.writeBigUInt64LE(message.iova, 0);
+	payload.writeBigUInt64LE(message.size, 8);
+	payload.writeBigUInt64LE(message.userAddr, 16);
+	payload.writeUInt8(message.access, 24);
+	payload.writeUInt8(message.type, 25);
+	return payload;
+}
+
+export function decodeIotlb(payload: Buffer): IotlbMessage {
+	if (payload.length !== IOTLB_SIZE) wantSize(payload, IOTLB_PADDED_SIZE);
+	return {
+		iova: payload.readBigUInt64LE(0),
+		size: payload.readBigUInt64LE(8),
+		userAddr: payload.readBigUInt64LE(16),
+		access: payload.readUInt8(24),
+		type: payload.readUInt8(25),
+	};
+}
+
+export function encodeTransfer({ direction, phase }: StateTransfer): Buffer {
+	return encodeState({ index: direction, num: phase });
+}
+
+export function decodeTransfer(payload: Buffer): StateTransfer {
+	const { index, num } = decodeState(payload);
+	return { direction: index, phase: num };
+}
+
 /** The decoder of each kind of payload. */
 export const DECODERS = {
 	none: decodeNone,
@@ -241,6 +361,11 @@ export const DECODERS = {
 	state: decodeState,
 	address: decodeAddress,
 	memory: decodeMemory,
+	region: decodeRegion,
 	fdIndex: decodeFdIndex,
 	config: decodeConfig,
+	log: decodeLog,
+	inflight: decodeInflight,
+	iotlb: decodeIotlb,
+	transfer: decodeTransfer,
 } as const;

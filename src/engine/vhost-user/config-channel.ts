@@ -6,20 +6,22 @@ import { BACKEND_CONFIG_CHANGE_MSG, FLAG_NEED_REPLY } from "./messages.ts";
 
 /** The front end's side of the back-end channel: hears of configuration changes. */
 export interface ConfigChannel {
-	onChange(listener: () => void): void;
 	close(): void;
 }
 
 /** Makes a channel of a connected socket, which it duplicates. */
-export function openConfigChannel(runtime: Runtime, fd: number): ConfigChannel {
+export function openConfigChannel(
+	runtime: Runtime,
+	fd: number,
+	onChange: () => void,
+): ConfigChannel {
 	const connection = runtime.adopt(fd);
-	const listeners: (() => void)[] = [];
 	connection.onMessage(({ data, fds }: Delivery) => {
 		for (const extra of fds) native.fdClose(extra);
 		try {
 			const { request, flags } = decodeMessage(data);
 			const known = request === BACKEND_CONFIG_CHANGE_MSG;
-			if (known) for (const listener of listeners) listener();
+			if (known) onChange();
 			if (flags & FLAG_NEED_REPLY)
 				connection.send(encodeReply(request, encodeU64(known ? 0n : 1n)));
 			connection.next();
@@ -28,8 +30,5 @@ export function openConfigChannel(runtime: Runtime, fd: number): ConfigChannel {
 		}
 	});
 	connection.next();
-	return {
-		onChange: (listener) => void listeners.push(listener),
-		close: () => connection.close(),
-	};
+	return { close: () => connection.close() };
 }

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT
 import { native } from "../../ffi/native.ts";
 
-/** Descriptors that came with a message: each is taken or closed, on every path. */
-export interface ReceivedFds {
+/** Descriptors that came with a message. */
+export interface MessageFds {
 	/** How many came. */
 	readonly count: number;
 	/** A descriptor for use during the message. */
 	peek(index: number): number;
-	/** The first one, which is the caller's from now on. */
-	take(): number;
+	/** One, by default the first, which is the caller's from now on. */
+	take(index?: number): number;
+}
+
+/** Each is taken or closed, on every path. */
+export interface ReceivedFds extends MessageFds {
 	/** Closes what was not taken. */
 	close(): void;
 }
@@ -23,8 +27,8 @@ export function receiveFds(fds: number[]): ReceivedFds {
 	return {
 		count: fds.length,
 		peek: at,
-		take() {
-			const fd = at(0);
+		take(index = 0) {
+			const fd = at(index);
 			left.delete(fd);
 			return fd;
 		},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { Buffer } from "node:buffer";
 import { VhostctlError } from "../errors.ts";
+import { VIRTIO_F } from "../virtio/features.ts";
 import { decodeConfig, decodeU64, encodeConfig, encodeU64 } from "./codec.ts";
 import {
 	F_PROTOCOL_FEATURES,
@@ -9,9 +10,8 @@ import {
 	type MessageName,
 	PROTOCOL_FEATURES,
 	type ProtocolFeature,
-	SUPPORTED_PROTOCOL_FEATURES,
 } from "./messages.ts";
-import type { Requester } from "./requester.ts";
+import { type Answer, closeFds, type Requester } from "./requester.ts";
 
 /** A connection to a back end and what was agreed on with it. */
 export interface Link {
@@ -24,6 +24,23 @@ export interface Link {
 }
 
 const NOTHING = Buffer.alloc(0);
+
+/** Protocol features that are taken if they are offered. */
+const TAKEN: readonly ProtocolFeature[] = [
+	"MQ",
+	"LOG_SHMFD",
+	"REPLY_ACK",
+	"BACKEND_REQ",
+	"CONFIG",
+	"INFLIGHT_SHMFD",
+	"RESET_DEVICE",
+	"CONFIGURE_MEM_SLOTS",
+	"STATUS",
+];
+const TAKEN_BITS = TAKEN.reduce((all, f) => all | PROTOCOL_FEATURES[f], 0n);
+
+/** What is not for the asking: there is no IOMMU here, and logging is turned on by itself. */
+const NEVER_TAKEN = VIRTIO_F.ACCESS_PLATFORM | VIRTIO_F.LOG_ALL;
 
 export function has(link: Link, feature: ProtocolFeature): boolean {
 	return (link.protocolFeatures & PROTOCOL_FEATURES[feature]) !== 0n;
@@ -41,17 +58,43 @@ export async function call(
 ): Promise<Buffer> {
 	const { request, answer } = MESSAGES[name];
 	const { requester } = link;
-	if (answer === "reply") return requester.exchange(request, 0, payload, fds);
+	if (answer === "reply") {
+		const reply = await requester.exchange(request, 0, payload, fds);
+		closeFds(reply.fds);
+		return reply.payload;
+	}
 	if (!has(link, "REPLY_ACK")) {
 		requester.post(request, 0, payload, fds);
 		return NOTHING;
 	}
 	const flags = FLAG_NEED_REPLY;
 	const ack = await requester.exchange(request, flags, payload, fds);
-	const status = decodeU64(ack);
+	closeFds(ack.fds);
+	const status = decodeU64(ack.payload);
 	if (status !== 0n)
 		throw new VhostctlError("E_PROTOCOL", `${name} was refused (${status})`);
 	return NOTHING;
+}
+
+/**
+ * Sends a message whose reply brings a descriptor, which is the caller's. Throws
+ * E_PROTOCOL without one.
+ */
+export async function callForFd(
+	{ requester }: Link,
+	name: MessageName,
+	payload: Uint8Array,
+): Promise<{ payload: Buffer; fd: number }> {
+	const { request } = MESSAGES[name];
+	const reply: Answer = await requester.exchange(request, 0, payload, []);
+	const [fd, ...more] = reply.fds;
+	if (fd !== undefined && more.length === 0)
+		return { payload: reply.payload, fd };
+	closeFds(reply.fds);
+	throw new VhostctlError(
+		"E_PROTOCOL",
+		`${name} was answered with ${reply.fds.length} descriptors`,
+	);
 }
 
 /** Agrees on features, in the order that QEMU does. */
@@ -65,13 +108,12 @@ export async function negotiate(
 	const link = {
 		requester,
 		offered,
-		features: offered & (wanted | F_PROTOCOL_FEATURES),
+		features: offered & ((wanted & ~NEVER_TAKEN) | F_PROTOCOL_FEATURES),
 		protocolFeatures: 0n,
 	};
 	if ((offered & F_PROTOCOL_FEATURES) !== 0n) {
 		const protocol =
-			decodeU64(await call(link, "GET_PROTOCOL_FEATURES")) &
-			SUPPORTED_PROTOCOL_FEATURES;
+			decodeU64(await call(link, "GET_PROTOCOL_FEATURES")) & TAKEN_BITS;
 		await call(link, "SET_PROTOCOL_FEATURES", encodeU64(protocol));
 		link.protocolFeatures = protocol;
 	}

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { Buffer } from "node:buffer";
-import { native, type Pages } from "../../ffi/native.ts";
+import { native, RING_BASE_PACKED } from "../../ffi/native.ts";
+import { VIRTIO_F } from "../virtio/features.ts";
 import { closeFd } from "./fds.ts";
+import type { Region, SharedMemory } from "./frontend-memory.ts";
+
+export type { SharedMemory };
 
 const RING_ALIGN = 4096n;
 
@@ -11,22 +15,29 @@ export interface FrontendRing {
 	handle: bigint;
 	/** Address of its struct vhc_stats. */
 	readonly stats: bigint;
-	/** Addresses in this process. */
+	/**
+	 * Addresses in this process. Of a packed ring `avail` and `used` are the driver's and the
+	 * device's event suppression structures.
+	 */
 	readonly desc: bigint;
 	readonly avail: bigint;
 	readonly used: bigint;
 	readonly bytes: number;
+	/** Where the device was told to go on when it last started, as SET_VRING_BASE has it. */
+	base: number;
 	kick: number;
 	/** Also of a polled ring: libvhost-user gives up on a ring without one. */
 	call: number;
 	readonly polled: boolean;
 }
 
-/** Memory left for the rings' user: shared with the device. */
-export interface SharedMemory {
-	readonly addr: bigint;
-	/** Bytes. */
-	readonly size: bigint;
+/** What all rings of a front end have in common. */
+export interface RingShape {
+	/** Entries: a power of two; of packed rings, any number. */
+	readonly size: number;
+	/** Virtio features negotiated. */
+	readonly features: bigint;
+	readonly polled: boolean;
 }
 
 function roundUp(value: bigint): bigint {
@@ -40,33 +51,52 @@ function roundUp(value: bigint): bigint {
 export const BEHIND_BYTES = 65536n;
 
 /** Bytes that a ring takes at the start of the shared memory. */
-export function ringBytes(size: number): bigint {
-	return roundUp(native.driverRingLayout(size).bytes);
+export function ringBytes({ size, features }: RingShape): bigint {
+	return roundUp(native.driverRingLayout(size, features).bytes);
 }
 
 /** What follows the rings, up to BEHIND_BYTES before the end. */
 export function memoryBehindRings(
-	pages: Pages,
+	region: Region,
 	queues: number,
-	size: number,
+	shape: RingShape,
 ): SharedMemory {
-	const taken = BigInt(queues) * ringBytes(size);
+	const taken = BigInt(queues) * ringBytes(shape);
 	return {
-		addr: pages.addr + taken,
-		size: pages.size - taken - BEHIND_BYTES,
+		addr: region.addr + taken,
+		size: region.size - taken - BEHIND_BYTES,
+		gpa: region.gpa + taken,
 	};
 }
 
-/** Makes ring number index at its place in the pages. Throws NativeError. */
+export function isPacked(features: bigint): boolean {
+	return (features & VIRTIO_F.RING_PACKED) !== 0n;
+}
+
+/** Where an empty ring begins. */
+export function firstBase(features: bigint): number {
+	return isPacked(features) ? RING_BASE_PACKED : 0;
+}
+
+/**
+ * Where a device goes on whose predecessor died. A split ring tells how far that one came; of a
+ * packed ring the in-flight buffer knows better than what is said here.
+ */
+export function baseAfterCrash(ring: FrontendRing, features: bigint): number {
+	const usedIndex = ring.used + 2n;
+	return isPacked(features)
+		? ring.base
+		: native.copyOut(usedIndex, 2).readUInt16LE();
+}
+
+/** Makes ring number index at its place in the region. Throws NativeError. */
 export function createRing(
-	pages: Pages,
+	region: Region,
 	index: number,
-	size: number,
-	features: bigint,
-	polled: boolean,
+	shape: RingShape,
 ): FrontendRing {
-	const layout = native.driverRingLayout(size);
-	const desc = pages.addr + BigInt(index) * ringBytes(size);
+	const layout = native.driverRingLayout(shape.size, shape.features);
+	const desc = region.addr + BigInt(index) * ringBytes(shape);
 	const ring: FrontendRing = {
 		handle: 0n,
 		stats: native.statsAlloc(),
@@ -74,14 +104,15 @@ export function createRing(
 		avail: desc + layout.avail,
 		used: desc + layout.used,
 		bytes: Number(layout.bytes),
+		base: firstBase(shape.features),
 		kick: -1,
 		call: -1,
-		polled,
+		polled: shape.polled,
 	};
 	try {
 		ring.kick = native.eventfd();
 		ring.call = native.eventfd();
-		ring.handle = createHandle(ring, size, features);
+		ring.handle = createHandle(ring, region, shape);
 		return ring;
 	} catch (error) {
 		destroyRing(ring);
@@ -91,13 +122,14 @@ export function createRing(
 
 function createHandle(
 	ring: FrontendRing,
-	size: number,
-	features: bigint,
+	region: Region,
+	{ size, features }: RingShape,
 ): bigint {
 	return native.driverRingCreate({
 		addr: ring.desc,
 		features,
 		stats: ring.stats,
+		gpa_delta: region.gpa - region.addr,
 		size,
 		kick_fd: ring.kick,
 		call_fd: ring.polled ? -1 : ring.call,
@@ -107,13 +139,14 @@ function createHandle(
 /** Back to an empty ring; the device must not be using it. */
 export function resetRing(
 	ring: FrontendRing,
-	size: number,
-	features: bigint,
+	region: Region,
+	shape: RingShape,
 ): void {
 	native.driverRingRelease(ring.handle);
 	ring.handle = 0n;
 	native.copyIn(ring.desc, Buffer.alloc(ring.bytes));
-	ring.handle = createHandle(ring, size, features);
+	ring.handle = createHandle(ring, region, shape);
+	ring.base = firstBase(shape.features);
 }
 
 export function destroyRing(ring: FrontendRing): void {

@@ -1,54 +1,63 @@
 // SPDX-License-Identifier: MIT
 import { Buffer } from "node:buffer";
-import {
-	native,
-	PAGES_FALLBACK,
-	PAGES_SHARED,
-	type Pages,
-} from "../../ffi/native.ts";
 import { fromErrno, VhostctlError } from "../errors.ts";
 import type { Runtime } from "../runtime.ts";
 import { CONFIG_BASE_SIZE } from "../virtio/blk-config.ts";
 import { VIRTIO_BLK_F, VIRTIO_F } from "../virtio/features.ts";
+import { encodeConfig } from "./codec.ts";
 import {
-	decodeState,
-	encodeAddress,
-	encodeConfig,
-	encodeFdIndex,
-	encodeMemory,
-	encodeState,
-	encodeU64,
-} from "./codec.ts";
-import { type ConfigChannel, openConfigChannel } from "./config-channel.ts";
+	addRegion,
+	type HeldDevice,
+	hangUp,
+	releaseDevice,
+	removeRegion,
+	resetDevice,
+	resumeDevice,
+	shareChannel,
+	startDevice,
+	startLog,
+	startRing,
+	stopLog,
+	stopRing,
+	takeDirtyPages,
+	trackInflight,
+} from "./frontend-device.ts";
 import {
 	call,
-	has,
 	type Link,
 	negotiate,
 	readConfig,
 	readMaxQueues,
 } from "./frontend-link.ts";
 import {
+	allocateRegion,
+	type GuestMemory,
+	readMaxRegions,
+	type SharedMemory,
+	sendTable,
+} from "./frontend-memory.ts";
+import {
 	BEHIND_BYTES,
 	createRing,
-	destroyRing,
 	type FrontendRing,
 	memoryBehindRings,
-	resetRing,
+	type RingShape,
 	ringBytes,
-	type SharedMemory,
 } from "./frontend-rings.ts";
-import { F_PROTOCOL_FEATURES, type MessageName } from "./messages.ts";
+import type { MessageName } from "./messages.ts";
 import { connectRequester, type Requester } from "./requester.ts";
 
 export interface FrontendOptions {
 	/** Rings to set up. */
 	queues: number;
-	/** Entries of each: a power of two. */
+	/** Entries of each: a power of two; of packed rings, any number. */
 	queueSize: number;
 	/** Bytes of shared memory wanted beside the rings. */
 	memoryBytes: number;
-	/** Virtio features to take if offered; default: all that are known. */
+	/**
+	 * Virtio features to take if offered; default: all that are known. With RING_PACKED among
+	 * those negotiated the rings are packed.
+	 */
 	features?: bigint;
 	/** "interrupt": the device signals an eventfd; "poll": the rings are watched. */
 	mode: "poll" | "interrupt";
@@ -59,6 +68,11 @@ export interface FrontendOptions {
 	 * With 0 the device need not show any.
 	 */
 	configSize?: number;
+	/**
+	 * Has the device keep what it works on in memory that outlives it, so that the front end
+	 * can reconnect(); default: false.
+	 */
+	inflight?: boolean;
 }
 
 /** A driver's grip on a vhost-user device. Methods throw VhostctlError. */
@@ -73,21 +87,44 @@ export interface Frontend {
 	/** Configuration space as read at the start, configSize bytes. */
 	readonly config: Buffer;
 	readonly memory: SharedMemory;
-	/** What to add to an address of this process to get a guest address. */
+	/** All that is shared: rings, memory, and what was added. */
+	readonly regions: readonly SharedMemory[];
+	/** What to add to an address in `memory` or of a ring to get a guest address. */
 	readonly gpaDelta: bigint;
+	/** Memory regions that the device takes at the same time. */
+	readonly maxRegions: number;
 	readonly rings: readonly FrontendRing[];
-	/** Resolves when the connection has ended, whoever ended it. */
+	/** Resolves when the connection that there is has ended, whoever ended it. */
 	readonly closed: Promise<void>;
 	readConfig(offset: number, length: number): Promise<Buffer>;
 	writeConfig(offset: number, data: Uint8Array): Promise<void>;
-	/** Stops a ring; resolves with its next available index. */
+	/** Stops a ring; resolves with where it goes on (VHC_RING_BASE). */
 	stopRing(index: number): Promise<number>;
-	/** Sets a stopped ring up again and starts it at that index. */
+	/** Sets a stopped ring up again and has it go on there. */
 	startRing(index: number, base: number): Promise<void>;
 	/** Sends the memory table again. */
 	setMemTable(): Promise<void>;
+	/** Shares more memory, rings running or not. Throws E_INVALID (maxRegions), E_NO_MEMORY. */
+	addMemory(bytes: number): Promise<SharedMemory>;
+	/** Takes memory that was added back, and frees it. No request may be using it. */
+	removeMemory(memory: SharedMemory): Promise<void>;
+	/** Has the device mark the pages that it writes. Throws E_UNSUPPORTED. */
+	startLogging(): Promise<void>;
+	/**
+	 * The numbers (guest address divided by 4096) of the pages that the device has written since
+	 * the last call, in order.
+	 */
+	takeDirty(): number[];
+	/** Ends the marking; resolves with a last takeDirty(). */
+	stopLogging(): Promise<number[]>;
 	/** Resets the device and starts over with empty rings. */
 	reset(): Promise<void>;
+	/**
+	 * After the connection ended: has a device that listens at the same path go on with memory
+	 * and rings as they are. Throws E_UNSUPPORTED (`inflight` was not asked for, or a feature is
+	 * missing now), and what connectFrontend throws; then it may be tried again.
+	 */
+	reconnect(): Promise<void>;
 	onConfigChange(listener: () => void): void;
 	/**
 	 * Sends any message as its row says: resolves with the reply's payload, or when
@@ -102,96 +139,26 @@ export interface Frontend {
 	close(): Promise<void>;
 }
 
-const ALL_FEATURES = [
+/** Virtio features that a driver of block devices can be asked to take. */
+export const ALL_FEATURES = [
 	...Object.values(VIRTIO_F),
 	...Object.values(VIRTIO_BLK_F),
 ].reduce((all, bit) => all | bit, 0n);
 
-function sendMemTable(link: Link, pages: Pages): Promise<Buffer> {
-	const region = {
-		gpa: pages.addr,
-		size: pages.size,
-		userAddr: pages.addr,
-		offset: 0n,
-	};
-	return call(link, "SET_MEM_TABLE", encodeMemory([region]), [pages.fd]);
+const HUGE_PAGE = 2n << 20n;
+
+/** Bytes for rings and memory, in one region. */
+function regionBytes(options: FrontendOptions, shape: RingShape): bigint {
+	const rings = BigInt(options.queues) * ringBytes(shape);
+	return rings + BigInt(options.memoryBytes) + BEHIND_BYTES;
 }
 
-async function startRing(
+function readFirstConfig(
 	link: Link,
-	ring: FrontendRing,
-	index: number,
-	size: number,
-	base: number,
-): Promise<void> {
-	const { desc, used, avail } = ring;
-	const address = { index, flags: 0, desc, used, avail, log: 0n };
-	await call(link, "SET_VRING_NUM", encodeState({ index, num: size }));
-	await call(link, "SET_VRING_BASE", encodeState({ index, num: base }));
-	await call(link, "SET_VRING_ADDR", encodeAddress(address));
-	await call(link, "SET_VRING_CALL", encodeFdIndex(index, true), [ring.call]);
-	await call(link, "SET_VRING_KICK", encodeFdIndex(index, true), [ring.kick]);
-	if ((link.features & F_PROTOCOL_FEATURES) !== 0n)
-		await call(link, "SET_VRING_ENABLE", encodeState({ index, num: 1 }));
-}
-
-async function stopRing(link: Link, index: number): Promise<number> {
-	const state = encodeState({ index, num: 0 });
-	return decodeState(await call(link, "GET_VRING_BASE", state)).num;
-}
-
-/** The device's state gone, by the strongest means that it knows. */
-async function resetDevice(link: Link, queues: number): Promise<void> {
-	if (has(link, "RESET_DEVICE")) await call(link, "RESET_DEVICE");
-	else if (has(link, "STATUS")) await call(link, "SET_STATUS", encodeU64(0n));
-	else for (let i = 0; i < queues; i++) await stopRing(link, i);
-}
-
-function allocate({ queues, queueSize, ...o }: FrontendOptions): Pages {
-	const rings = BigInt(queues) * ringBytes(queueSize);
-	return native.pagesAlloc({
-		size: rings + BigInt(o.memoryBytes) + BEHIND_BYTES,
-		pageSize: o.pageSize ?? 2n << 20n,
-		flags: PAGES_SHARED | PAGES_FALLBACK,
-	});
-}
-
-/** Gives the device a socket for its own requests, if it wants one. */
-async function shareChannel(
-	runtime: Runtime,
-	link: Link,
-): Promise<ConfigChannel | undefined> {
-	if (!has(link, "BACKEND_REQ")) return undefined;
-	const [ours, theirs] = native.socketPair();
-	let channel: ConfigChannel | undefined;
-	try {
-		channel = openConfigChannel(runtime, ours);
-		await call(link, "SET_BACKEND_REQ_FD", Buffer.alloc(0), [theirs]);
-		return channel;
-	} catch (error) {
-		channel?.close();
-		throw error;
-	} finally {
-		native.fdClose(ours);
-		native.fdClose(theirs);
-	}
-}
-
-/** What a front end holds, to be given back. */
-interface Holdings {
-	pages: Pages | undefined;
-	changes: ConfigChannel | undefined;
-	readonly rings: FrontendRing[];
-}
-
-async function release(requester: Requester, held: Holdings): Promise<void> {
-	requester.close();
-	await requester.closed;
-	const { pages, changes } = held;
-	held.pages = held.changes = undefined;
-	for (const ring of held.rings.splice(0)) destroyRing(ring);
-	if (pages) native.pagesFree(pages);
-	changes?.close();
+	{ configSize = CONFIG_BASE_SIZE }: FrontendOptions,
+): Promise<Buffer> {
+	if (configSize === 0) return Promise.resolve(Buffer.alloc(0));
+	return readConfig(link, 0, configSize);
 }
 
 /**
@@ -205,94 +172,141 @@ export async function connectFrontend(
 	options: FrontendOptions,
 ): Promise<Frontend> {
 	const requester = connectRequester(runtime, path);
-	const held: Holdings = { pages: undefined, changes: undefined, rings: [] };
 	try {
-		const link = await negotiate(requester, options.features ?? ALL_FEATURES);
-		const maxQueues = await readMaxQueues(link);
-		if (options.queues > maxQueues)
-			throw new VhostctlError(
-				"E_INVALID",
-				`${options.queues} queues asked for, the device has ${maxQueues}`,
-			);
-		const size = options.configSize ?? CONFIG_BASE_SIZE;
-		const config =
-			size === 0 ? Buffer.alloc(0) : await readConfig(link, 0, size);
-		held.changes = await shareChannel(runtime, link);
-		const pages = allocate(options);
-		held.pages = pages;
-		for (let i = 0; i < options.queues; i++) {
-			const polled = options.mode === "poll";
-			held.rings.push(
-				createRing(pages, i, options.queueSize, link.features, polled),
-			);
-		}
-		await startAll(link, held.rings, pages, options.queueSize);
-		return makeFrontend(link, options, held, pages, { maxQueues, config });
+		return await openFrontend(runtime, path, requester, options);
 	} catch (error) {
-		await release(requester, held);
-		const failure = fromErrno(error, "front end");
-		throw new VhostctlError(failure.code, `${path}: ${failure.message}`, {
-			cause: error,
-		});
+		await hangUp(requester);
+		throw nameError(path, error);
 	}
 }
 
-async function startAll(
+function nameError(path: string, error: unknown): VhostctlError {
+	const { code, message } = fromErrno(error, "front end");
+	const text = message.startsWith(path) ? message : `${path}: ${message}`;
+	return new VhostctlError(code, text, { cause: error });
+}
+
+async function openFrontend(
+	runtime: Runtime,
+	path: string,
+	requester: Requester,
+	options: FrontendOptions,
+): Promise<Frontend> {
+	const link = await negotiate(requester, options.features ?? ALL_FEATURES);
+	const maxQueues = await readMaxQueues(link);
+	if (options.queues > maxQueues)
+		throw new VhostctlError(
+			"E_INVALID",
+			`${options.queues} queues asked for, the device has ${maxQueues}`,
+		);
+	const config = await readFirstConfig(link, options);
+	const maxRegions = await readMaxRegions(link);
+	const listeners: (() => void)[] = [];
+	const device = await holdDevice(runtime, path, link, options, {
+		maxRegions,
+		onConfigChange: () => {
+			for (const listener of listeners) listener();
+		},
+	});
+	try {
+		if (options.inflight) await trackInflight(device);
+		await startDevice(device);
+		return makeFrontend(device, options, { maxQueues, config, listeners });
+	} catch (error) {
+		await releaseDevice(device);
+		throw error;
+	}
+}
+
+/** Makes memory and rings, and the channel. */
+async function holdDevice(
+	runtime: Runtime,
+	path: string,
 	link: Link,
-	rings: readonly FrontendRing[],
-	pages: Pages,
-	size: number,
-): Promise<void> {
-	await call(link, "SET_FEATURES", encodeU64(link.features));
-	await sendMemTable(link, pages);
-	for (const [i, ring] of rings.entries())
-		await startRing(link, ring, i, size, 0);
+	options: FrontendOptions,
+	rest: Pick<HeldDevice, "maxRegions" | "onConfigChange">,
+): Promise<HeldDevice> {
+	const { queues, queueSize: size, mode } = options;
+	const shape = { size, features: link.features, polled: mode === "poll" };
+	const bytes = regionBytes(options, shape);
+	const memory: GuestMemory = { regions: [] };
+	const region = allocateRegion(memory, bytes, options.pageSize ?? HUGE_PAGE);
+	const device: HeldDevice = {
+		...{ runtime, path, link, channel: undefined, memory, region, shape },
+		...{ rings: [], inflight: undefined, log: undefined, dirty: [] },
+		...rest,
+	};
+	try {
+		for (let i = 0; i < queues; i++)
+			device.rings.push(createRing(region, i, shape));
+		device.channel = await shareChannel(runtime, link, rest.onConfigChange);
+		return device;
+	} catch (error) {
+		await releaseDevice(device);
+		throw error;
+	}
+}
+
+interface Known {
+	maxQueues: number;
+	config: Buffer;
+	/** Hear of changes of the configuration. */
+	listeners: (() => void)[];
 }
 
 function makeFrontend(
-	link: Link,
-	{ queues, queueSize }: FrontendOptions,
-	held: Holdings,
-	pages: Pages,
-	device: { maxQueues: number; config: Buffer },
+	device: HeldDevice,
+	{ queues, pageSize = HUGE_PAGE }: FrontendOptions,
+	{ maxQueues, config, listeners }: Known,
 ): Frontend {
-	const { requester } = link;
-	const { rings, changes } = held;
+	const { memory, region, rings, shape, maxRegions } = device;
 	const ringAt = (index: number): FrontendRing => {
 		const ring = rings[index];
 		if (!ring) throw new VhostctlError("E_INVALID", `no ring ${index}`);
 		return ring;
 	};
+	const regionAt = ({ gpa }: SharedMemory) => {
+		const found = memory.regions.find((each) => each.gpa === gpa);
+		if (!found) throw new VhostctlError("E_INVALID", "no such memory");
+		return found;
+	};
 	return {
-		...device,
-		offered: link.offered,
-		features: link.features,
-		protocolFeatures: link.protocolFeatures,
-		memory: memoryBehindRings(pages, queues, queueSize),
-		gpaDelta: 0n,
-		rings,
-		closed: requester.closed,
-		readConfig: (offset, length) => readConfig(link, offset, length),
+		...{ maxQueues, config, maxRegions, rings, regions: memory.regions },
+		get offered() {
+			return device.link.offered;
+		},
+		features: device.link.features,
+		protocolFeatures: device.link.protocolFeatures,
+		memory: memoryBehindRings(region, queues, shape),
+		gpaDelta: region.gpa - region.addr,
+		get closed() {
+			return device.link.requester.closed;
+		},
+		readConfig: (offset, length) => readConfig(device.link, offset, length),
 		async writeConfig(offset, data) {
-			await call(link, "SET_CONFIG", encodeConfig(offset, data));
+			await call(device.link, "SET_CONFIG", encodeConfig(offset, data));
 		},
-		stopRing: (index) => stopRing(link, index),
+		stopRing: (index) => stopRing(device.link, index),
 		startRing: async (index, base) =>
-			startRing(link, ringAt(index), index, queueSize, base),
-		async setMemTable() {
-			await sendMemTable(link, pages);
-		},
-		async reset() {
-			await resetDevice(link, queues);
-			for (const ring of rings) resetRing(ring, queueSize, link.features);
-			await startAll(link, rings, pages, queueSize);
-		},
-		onConfigChange: (listener) => changes?.onChange(listener),
-		request: (name, payload, fds) => call(link, name, payload, fds),
+			startRing(device, ringAt(index), index, base),
+		setMemTable: () => sendTable(device.link, memory),
+		addMemory: (bytes) => addRegion(device, BigInt(bytes), pageSize),
+		removeMemory: async (which) => removeRegion(device, regionAt(which)),
+		startLogging: () => startLog(device),
+		takeDirty: () => takeDirtyPages(device),
+		stopLogging: () => stopLog(device),
+		reset: () => resetDevice(device),
+		reconnect: () =>
+			resumeDevice(device).catch((error) => {
+				throw nameError(device.path, error);
+			}),
+		onConfigChange: (listener) => void listeners.push(listener),
+		request: (name, payload, fds) => call(device.link, name, payload, fds),
 		async close() {
 			// A device that lets go first does not see the memory's end as a fault.
+			const { link } = device;
 			await Promise.allSettled(rings.map((_, i) => stopRing(link, i)));
-			await release(requester, held);
+			await releaseDevice(device);
 		},
 	};
 }

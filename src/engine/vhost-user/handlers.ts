@@ -1,136 +1,88 @@
 // SPDX-License-Identifier: MIT
 import { Buffer } from "node:buffer";
-import { native } from "../../ffi/native.ts";
-import { fromErrno, messageOf, VhostctlError } from "../errors.ts";
-import { type BackendChannel, openBackendChannel } from "./backend-channel.ts";
-import {
-	type DECODERS,
-	encodeConfig,
-	encodeState,
-	encodeU64,
-	type MemoryRegion,
-} from "./codec.ts";
-import { closeFd, type ReceivedFds } from "./fds.ts";
+import { messageOf } from "../errors.ts";
+import { VIRTIO_F } from "../virtio/features.ts";
+import { openBackendChannel } from "./backend-channel.ts";
+import { encodeConfig, encodeU64 } from "./codec.ts";
+import type { HandlersOf } from "./handler.ts";
+import { INFLIGHT_HANDLERS } from "./handlers-inflight.ts";
+import { IOTLB_HANDLERS } from "./handlers-iotlb.ts";
+import { LOG_HANDLERS } from "./handlers-log.ts";
+import { MEMORY_HANDLERS } from "./handlers-memory.ts";
+import { RING_HANDLERS } from "./handlers-rings.ts";
+import { STATE_HANDLERS } from "./handlers-state.ts";
 import {
 	F_PROTOCOL_FEATURES,
 	MAX_CONFIG,
-	MAX_RING_SIZE,
-	type MESSAGES,
 	type MessageName,
+	PROTOCOL_FEATURES,
 } from "./messages.ts";
 import {
-	dropKick,
-	halt,
-	makeVring,
+	everyVring,
+	refuse,
+	renewIotlb,
+	restartAll,
+	type SessionState,
+} from "./state.ts";
+import {
+	resetByStatus,
 	resetVring,
 	retire,
-	settle,
 	type Vring,
 	type VringHost,
 } from "./vring.ts";
 
-/** The back end's side of one connection. */
-export interface SessionState extends VringHost {
-	protocolFeatures: bigint;
-	/** Whether SET_PROTOCOL_FEATURES was heard. */
-	negotiated: boolean;
-	/** Device status (virtio 2.1), as SET_STATUS said it. */
-	status: bigint;
-	/** By index; made when first spoken of. */
-	readonly vrings: Map<number, Vring>;
-	channel: BackendChannel | undefined;
-}
-
-type Body<N extends MessageName> = ReturnType<
-	(typeof DECODERS)[(typeof MESSAGES)[N]["payload"]]
->;
-
-/** Carries a message out; returns the reply's payload for those that have one. */
-export type Handler<B> = (
+/** Virtio reset: all of the device's state; memory and log stay. */
+async function reset(
 	state: SessionState,
-	body: B,
-	fds: ReceivedFds,
-) => Promise<Buffer | undefined> | Buffer | undefined | Promise<void>;
-
-type Handlers = {
-	readonly [N in MessageName]: Handler<Body<N>>;
-};
-
-function refuse(what: string): VhostctlError {
-	return new VhostctlError("E_PROTOCOL", what);
-}
-
-function vringAt(state: SessionState, index: number): Vring {
-	const { maxQueues } = state.device;
-	if (index >= maxQueues) throw refuse(`ring ${index} of ${maxQueues}`);
-	const vring = state.vrings.get(index) ?? makeVring(index);
-	state.vrings.set(index, vring);
-	return vring;
-}
-
-/** Does the same to all rings at once. */
-export function everyVring(
-	state: SessionState,
-	act: (vring: Vring, host: VringHost) => Promise<void>,
-): Promise<unknown> {
-	return Promise.all([...state.vrings.values()].map((v) => act(v, state)));
-}
-
-/** Changes what all rings stand on, with the rings stopped. */
-async function restartAll(
-	state: SessionState,
-	change: () => void,
+	resetRing: typeof resetVring,
 ): Promise<void> {
-	await everyVring(state, halt);
-	change();
-	await everyVring(state, settle);
-}
-
-/** Changes a ring's place or size; one that runs is retired, to start at its next kick. */
-async function reshape(
-	state: SessionState,
-	vring: Vring,
-	change: () => void,
-): Promise<void> {
-	if (vring.run) await retire(vring, state);
-	change();
-	await settle(vring, state);
-}
-
-/** Changes a descriptor of a ring, which goes on if it ran. */
-async function rewire(
-	state: SessionState,
-	vring: Vring,
-	change: () => void,
-): Promise<void> {
-	await halt(vring, state);
-	change();
-	await settle(vring, state);
-}
-
-/** Maps the regions of a memory table; the descriptors are needed no longer. */
-function mapMemory(regions: readonly MemoryRegion[], fds: ReceivedFds): bigint {
-	const mem = native.memCreate();
-	try {
-		for (const [i, region] of regions.entries())
-			native.memAddRegion(mem, { ...region, fd: fds.peek(i) });
-		return mem;
-	} catch (error) {
-		native.memRelease(mem);
-		throw fromErrno(error, "memory table");
-	}
-}
-
-/** Virtio reset: all of the device's state; the memory table stays. */
-async function reset(state: SessionState): Promise<void> {
 	state.device.abandoned?.(state.session);
-	await everyVring(state, resetVring);
+	await everyVring(state, resetRing);
 	state.device.reset?.(state.session);
 	state.features = 0n;
 	state.status = 0n;
+	state.unlogged = false;
+	state.inflight?.release();
+	state.inflight = undefined;
+	renewIotlb(state);
 }
 
-export const HANDLERS: Handlers = {
+/** Features that say what the parts of a ring are. */
+const FORMAT = VIRTIO_F.RING_PACKED | VIRTIO_F.ACCESS_PLATFORM;
+
+/** A ring that runs is of no use in another format. */
+async function unformat(vring: Vring, host: VringHost): Promise<void> {
+	if (!vring.run) return;
+	await retire(vring, host);
+	vring.base = undefined;
+}
+
+/** Notifications in messages are told by the one and waited for by the other (vhost-user, "In-band notifications"). */
+function isComplete(features: bigint): boolean {
+	const { INBAND_NOTIFICATIONS, BACKEND_REQ, REPLY_ACK } = PROTOCOL_FEATURES;
+	const needed = BACKEND_REQ | REPLY_ACK;
+	return (
+		(features & INBAND_NOTIFICATIONS) === 0n || (features & needed) === needed
+	);
+}
+
+type Own =
+	| "GET_FEATURES"
+	| "SET_FEATURES"
+	| "SET_OWNER"
+	| "RESET_OWNER"
+	| "GET_PROTOCOL_FEATURES"
+	| "SET_PROTOCOL_FEATURES"
+	| "GET_QUEUE_NUM"
+	| "SET_BACKEND_REQ_FD"
+	| "GET_CONFIG"
+	| "SET_CONFIG"
+	| "RESET_DEVICE"
+	| "SET_STATUS"
+	| "GET_STATUS";
+
+const DEVICE_HANDLERS: HandlersOf<Own> = {
 	GET_FEATURES: ({ device }) =>
 		encodeU64(device.features | F_PROTOCOL_FEATURES),
 
@@ -138,87 +90,17 @@ export const HANDLERS: Handlers = {
 		const unknown = features & ~(state.device.features | F_PROTOCOL_FEATURES);
 		if (unknown !== 0n)
 			throw refuse(`features 0x${unknown.toString(16)} were not offered`);
-		if (features === state.features) return;
+		const changed = features ^ state.features;
+		if (changed === 0n) return;
+		if ((changed & FORMAT) !== 0n) await everyVring(state, unformat);
 		await restartAll(state, () => {
 			state.features = features;
+			if ((changed & VIRTIO_F.ACCESS_PLATFORM) !== 0n) renewIotlb(state);
 		});
 	},
 
 	SET_OWNER: () => undefined,
-	RESET_OWNER: reset,
-
-	async SET_MEM_TABLE(state, regions, fds) {
-		const mem = mapMemory(regions, fds);
-		await restartAll(state, () => {
-			if (state.mem !== undefined) native.memRelease(state.mem);
-			state.mem = mem;
-		});
-	},
-
-	async SET_VRING_NUM(state, { index, num }) {
-		const vring = vringAt(state, index);
-		if (num < 1 || num > MAX_RING_SIZE || (num & (num - 1)) !== 0)
-			throw refuse(`ring ${index}: ${num} entries`);
-		if (num === vring.size) return;
-		await reshape(state, vring, () => {
-			vring.size = num;
-		});
-	},
-
-	async SET_VRING_ADDR(state, address) {
-		const vring = vringAt(state, address.index);
-		if (address.flags !== 0)
-			throw refuse(`ring ${address.index}: logging was not negotiated`);
-		const { desc, used, avail } = vring.address ?? {};
-		if (
-			desc === address.desc &&
-			used === address.used &&
-			avail === address.avail
-		)
-			return;
-		await reshape(state, vring, () => {
-			vring.address = address;
-		});
-	},
-
-	async SET_VRING_BASE(state, { index, num }) {
-		const vring = vringAt(state, index);
-		if (num > 0xffff) throw refuse(`ring ${index}: base ${num}`);
-		await reshape(state, vring, () => {
-			vring.base = num;
-		});
-	},
-
-	async GET_VRING_BASE(state, { index }) {
-		const vring = vringAt(state, index);
-		await retire(vring, state);
-		return encodeState({ index, num: vring.base });
-	},
-
-	async SET_VRING_KICK(state, { index, hasFd }, fds) {
-		const vring = vringAt(state, index);
-		await rewire(state, vring, () => {
-			dropKick(vring);
-			vring.kick = hasFd ? fds.take() : "poll";
-			vring.broken = false;
-		});
-	},
-
-	async SET_VRING_CALL(state, { index, hasFd }, fds) {
-		const vring = vringAt(state, index);
-		await rewire(state, vring, () => {
-			closeFd(vring.call);
-			vring.call = hasFd ? fds.take() : -1;
-		});
-	},
-
-	async SET_VRING_ERR(state, { index, hasFd }, fds) {
-		const vring = vringAt(state, index);
-		await rewire(state, vring, () => {
-			closeFd(vring.err);
-			vring.err = hasFd ? fds.take() : -1;
-		});
-	},
+	RESET_OWNER: (state) => reset(state, resetVring),
 
 	GET_PROTOCOL_FEATURES: ({ device }) => encodeU64(device.protocolFeatures),
 
@@ -228,21 +110,18 @@ export const HANDLERS: Handlers = {
 			throw refuse(
 				`protocol features 0x${unknown.toString(16)} were not offered`,
 			);
+		if (!isComplete(features)) {
+			state.hangUp(); // no other answer is specified
+			throw refuse(
+				"INBAND_NOTIFICATIONS without both BACKEND_REQ and REPLY_ACK",
+			);
+		}
 		state.protocolFeatures = features;
 		state.negotiated = true;
 		return undefined;
 	},
 
 	GET_QUEUE_NUM: ({ device }) => encodeU64(BigInt(device.maxQueues)),
-
-	async SET_VRING_ENABLE(state, { index, num }) {
-		const vring = vringAt(state, index);
-		if (!state.negotiated && (state.features & F_PROTOCOL_FEATURES) === 0n)
-			throw refuse("PROTOCOL_FEATURES was not negotiated");
-		if (num > 1) throw refuse(`ring ${index}: enable ${num}`);
-		vring.enabled = num === 1;
-		await settle(vring, state);
-	},
 
 	SET_BACKEND_REQ_FD(state, _, fds) {
 		const channel = openBackendChannel(state.runtime, fds.peek(0));
@@ -272,13 +151,23 @@ export const HANDLERS: Handlers = {
 		return undefined;
 	},
 
-	RESET_DEVICE: reset,
+	RESET_DEVICE: (state) => reset(state, resetVring),
 
 	async SET_STATUS(state, status) {
 		if (status > 0xffn) throw refuse(`status 0x${status.toString(16)}`);
-		if (status === 0n) await reset(state);
+		if (status === 0n) await reset(state, resetByStatus);
 		state.status = status;
 	},
 
 	GET_STATUS: ({ status }) => encodeU64(status),
+};
+
+export const HANDLERS: HandlersOf<MessageName> = {
+	...DEVICE_HANDLERS,
+	...MEMORY_HANDLERS,
+	...LOG_HANDLERS,
+	...INFLIGHT_HANDLERS,
+	...IOTLB_HANDLERS,
+	...RING_HANDLERS,
+	...STATE_HANDLERS,
 };

@@ -6,11 +6,17 @@ export const F_PROTOCOL_FEATURES = 1n << 30n;
 /** Protocol features (vhost-user, "Protocol features"), by their bits. */
 export const PROTOCOL_FEATURES = {
 	MQ: 1n << 0n,
+	LOG_SHMFD: 1n << 1n,
 	REPLY_ACK: 1n << 3n,
 	BACKEND_REQ: 1n << 5n,
+	PAGEFAULT: 1n << 8n,
 	CONFIG: 1n << 9n,
+	INFLIGHT_SHMFD: 1n << 12n,
 	RESET_DEVICE: 1n << 13n,
+	INBAND_NOTIFICATIONS: 1n << 14n,
+	CONFIGURE_MEM_SLOTS: 1n << 15n,
 	STATUS: 1n << 16n,
+	DEVICE_STATE: 1n << 19n,
 } as const;
 
 export type ProtocolFeature = keyof typeof PROTOCOL_FEATURES;
@@ -20,6 +26,15 @@ export const SUPPORTED_PROTOCOL_FEATURES = Object.values(
 	PROTOCOL_FEATURES,
 ).reduce((all, bit) => all | bit, 0n);
 
+/**
+ * What a device offers unless it is told to offer more. With PAGEFAULT a front end
+ * can make a reactor wait for ever. With INBAND_NOTIFICATIONS Linux's virtio_uml
+ * sends a message for each kick.
+ */
+export const DEFAULT_PROTOCOL_FEATURES =
+	SUPPORTED_PROTOCOL_FEATURES &
+	~(PROTOCOL_FEATURES.PAGEFAULT | PROTOCOL_FEATURES.INBAND_NOTIFICATIONS);
+
 /** How a payload is laid out; codec.ts has the decoder of each. */
 export type PayloadKind =
 	| "none"
@@ -27,22 +42,35 @@ export type PayloadKind =
 	| "state" // vring index and number
 	| "address" // vring addresses
 	| "memory" // memory regions
+	| "region" // one memory region
 	| "fdIndex" // u64: vring index, and bit 8 for "no descriptor"
-	| "config";
+	| "config"
+	| "log"
+	| "inflight"
+	| "iotlb"
+	| "transfer"; // device state: direction and phase
 
 export interface MessageRow {
 	readonly request: number;
 	readonly payload: PayloadKind;
-	/** Descriptors that must come along; "regions": one a region; "unlessBit8": one, or none with bit 8. */
-	readonly fds: 0 | 1 | "regions" | "unlessBit8";
+	/**
+	 * Descriptors that must come along; "regions": one a region; "unlessBit8": one, or
+	 * none with bit 8; "stray": none, but one is closed.
+	 */
+	readonly fds: 0 | 1 | "regions" | "unlessBit8" | "stray";
 	/**
 	 * Protocol feature that must have been negotiated; "offered" ones need no
 	 * acknowledgement, as the specification has it for GET_QUEUE_NUM.
 	 */
 	readonly needs?: ProtocolFeature;
 	readonly needsOnly?: "offered";
-	/** "reply": a payload of its own; "ack": only if asked for (REPLY_ACK). */
-	readonly answer: "reply" | "ack";
+	/**
+	 * "reply": a payload of its own; "ack": only if asked for (REPLY_ACK); "status": a
+	 * u64 in any case, not 0 when it fails.
+	 */
+	readonly answer: "reply" | "ack" | "status";
+	/** The status of failure, if it is not 1. */
+	readonly failure?: bigint;
 }
 
 /** Every message that is implemented. */
@@ -57,6 +85,14 @@ export const MESSAGES = {
 		fds: "regions",
 		answer: "ack",
 	},
+	SET_LOG_BASE: {
+		request: 6,
+		payload: "log",
+		fds: 1,
+		needs: "LOG_SHMFD",
+		answer: "reply",
+	},
+	SET_LOG_FD: { request: 7, payload: "none", fds: 1, answer: "ack" },
 	SET_VRING_NUM: { request: 8, payload: "state", fds: 0, answer: "ack" },
 	SET_VRING_ADDR: { request: 9, payload: "address", fds: 0, answer: "ack" },
 	SET_VRING_BASE: { request: 10, payload: "state", fds: 0, answer: "ack" },
@@ -107,6 +143,7 @@ export const MESSAGES = {
 		needs: "BACKEND_REQ",
 		answer: "ack",
 	},
+	IOTLB_MSG: { request: 22, payload: "iotlb", fds: 0, answer: "status" },
 	GET_CONFIG: {
 		request: 24,
 		payload: "config",
@@ -121,11 +158,74 @@ export const MESSAGES = {
 		needs: "CONFIG",
 		answer: "ack",
 	},
+	POSTCOPY_ADVISE: {
+		request: 28,
+		payload: "none",
+		fds: 0,
+		needs: "PAGEFAULT",
+		answer: "reply",
+	},
+	POSTCOPY_LISTEN: {
+		request: 29,
+		payload: "none",
+		fds: 0,
+		needs: "PAGEFAULT",
+		answer: "ack",
+	},
+	POSTCOPY_END: {
+		request: 30,
+		payload: "none",
+		fds: 0,
+		needs: "PAGEFAULT",
+		answer: "status",
+	},
+	GET_INFLIGHT_FD: {
+		request: 31,
+		payload: "inflight",
+		fds: 0,
+		needs: "INFLIGHT_SHMFD",
+		answer: "reply",
+	},
+	SET_INFLIGHT_FD: {
+		request: 32,
+		payload: "inflight",
+		fds: 1,
+		needs: "INFLIGHT_SHMFD",
+		answer: "ack",
+	},
 	RESET_DEVICE: {
 		request: 34,
 		payload: "none",
 		fds: 0,
 		needs: "RESET_DEVICE",
+		answer: "ack",
+	},
+	VRING_KICK: {
+		request: 35,
+		payload: "state",
+		fds: 0,
+		needs: "INBAND_NOTIFICATIONS",
+		answer: "ack",
+	},
+	GET_MAX_MEM_SLOTS: {
+		request: 36,
+		payload: "none",
+		fds: 0,
+		needs: "CONFIGURE_MEM_SLOTS",
+		answer: "reply",
+	},
+	ADD_MEM_REG: {
+		request: 37,
+		payload: "region",
+		fds: 1,
+		needs: "CONFIGURE_MEM_SLOTS",
+		answer: "ack",
+	},
+	REM_MEM_REG: {
+		request: 38,
+		payload: "region",
+		fds: "stray",
+		needs: "CONFIGURE_MEM_SLOTS",
 		answer: "ack",
 	},
 	SET_STATUS: {
@@ -141,6 +241,21 @@ export const MESSAGES = {
 		fds: 0,
 		needs: "STATUS",
 		answer: "reply",
+	},
+	SET_DEVICE_STATE_FD: {
+		request: 42,
+		payload: "transfer",
+		fds: 1,
+		needs: "DEVICE_STATE",
+		answer: "status",
+		failure: 0x101n, // bit 8: no descriptor comes along
+	},
+	CHECK_DEVICE_STATE: {
+		request: 43,
+		payload: "none",
+		fds: 0,
+		needs: "DEVICE_STATE",
+		answer: "status",
 	},
 } as const satisfies Record<string, MessageRow>;
 
@@ -158,43 +273,51 @@ export function messageName(request: number): MessageName | undefined {
 	return BY_REQUEST.get(request);
 }
 
+interface Refusal {
+	readonly name: string;
+	readonly reason: string;
+	/**
+	 * Its answer is a payload of its own: an ack would be taken for it, so refusing it
+	 * closes the connection.
+	 */
+	readonly replies?: true;
+}
+
 /** Messages of the specification that are refused. */
-const REFUSED: Readonly<Record<number, string>> = {
-	6: "SET_LOG_BASE",
-	7: "SET_LOG_FD",
-	19: "SEND_RARP",
-	20: "NET_SET_MTU",
-	22: "IOTLB_MSG",
-	23: "SET_VRING_ENDIAN",
-	26: "CREATE_CRYPTO_SESSION",
-	27: "CLOSE_CRYPTO_SESSION",
-	28: "POSTCOPY_ADVISE",
-	29: "POSTCOPY_LISTEN",
-	30: "POSTCOPY_END",
-	31: "GET_INFLIGHT_FD",
-	32: "SET_INFLIGHT_FD",
-	33: "GPU_SET_SOCKET",
-	35: "VRING_KICK",
-	36: "GET_MAX_MEM_SLOTS",
-	37: "ADD_MEM_REG",
-	38: "REM_MEM_REG",
-	41: "GET_SHARED_OBJECT",
-	42: "SET_DEVICE_STATE_FD",
-	43: "CHECK_DEVICE_STATE",
-	44: "GET_SHMEM_CONFIG",
+const REFUSED: Readonly<Record<number, Refusal>> = {
+	19: { name: "SEND_RARP", reason: "this is no network device" },
+	20: { name: "NET_SET_MTU", reason: "this is no network device" },
+	23: {
+		name: "SET_VRING_ENDIAN",
+		reason: "rings are little-endian (CROSS_ENDIAN is not offered)",
+	},
+	26: {
+		name: "CREATE_CRYPTO_SESSION",
+		reason: "this is no crypto device",
+		replies: true,
+	},
+	27: { name: "CLOSE_CRYPTO_SESSION", reason: "this is no crypto device" },
+	33: { name: "GPU_SET_SOCKET", reason: "this is no graphics device" },
+	41: {
+		name: "GET_SHARED_OBJECT",
+		reason: "there are no shared objects (SHARED_OBJECT is not offered)",
+		replies: true,
+	},
+	44: {
+		name: "GET_SHMEM_CONFIG",
+		reason: "there are no shared memory regions (SHMEM is not offered)",
+		replies: true,
+	},
 };
 
-/**
- * Those of them whose answer is a payload of its own: an ack would be taken for
- * it, so refusing one closes the connection.
- */
-const REFUSED_WITH_REPLY: ReadonlySet<number> = new Set([
-	6, 22, 26, 28, 30, 31, 36, 41, 42, 43, 44,
-]);
+/** Why a request without a row is refused. */
+export function refusalOf(request: number): string {
+	return `not supported: ${REFUSED[request]?.reason ?? "unknown number"}`;
+}
 
 /** How to speak of a request: the specification's name, or its number. */
 export function describeRequest(request: number): string {
-	return messageName(request) ?? REFUSED[request] ?? `request ${request}`;
+	return messageName(request) ?? REFUSED[request]?.name ?? `request ${request}`;
 }
 
 /** Whether a request of that number can be answered by an ack. */
@@ -202,11 +325,14 @@ export function canAck(request: number): boolean {
 	const name = messageName(request);
 	return name
 		? MESSAGES[name].answer === "ack"
-		: !REFUSED_WITH_REPLY.has(request);
+		: REFUSED[request]?.replies !== true;
 }
 
 /** Requests of the other direction, on the channel of SET_BACKEND_REQ_FD. */
+export const BACKEND_IOTLB_MSG = 1;
 export const BACKEND_CONFIG_CHANGE_MSG = 2;
+export const BACKEND_VRING_CALL = 4;
+export const BACKEND_VRING_ERR = 5;
 
 /** Fields of the header's flags. */
 export const FLAG_VERSION = 1;
@@ -217,6 +343,23 @@ export const FLAG_NEED_REPLY = 1 << 3;
 /** Bit of the fdIndex payload: no descriptor comes along. */
 export const NO_FD = 1n << 8n;
 
+/** Flag of SET_VRING_ADDR: writes to the used ring are logged. */
+export const VRING_F_LOG = 1;
+
+/** Types of IOTLB messages. */
+export const IOTLB_MISS = 1;
+export const IOTLB_UPDATE = 2;
+export const IOTLB_INVALIDATE = 3;
+
+/** Directions of a device state. */
+export const STATE_SAVE = 0;
+export const STATE_LOAD = 1;
+/** The only phase of the transfer that there is. */
+export const STATE_PHASE_STOPPED = 0;
+
+/** In a SET_MEM_TABLE. */
 export const MAX_REGIONS = 8;
+/** What GET_MAX_MEM_SLOTS says: VHC_MEM_MAX_REGIONS. */
+export const MAX_MEM_SLOTS = 512;
 export const MAX_CONFIG = 256;
 export const MAX_RING_SIZE = 32768;

@@ -6,6 +6,12 @@ import type { Connection, Delivery, Runtime } from "../runtime.ts";
 import { decodeMessage, encodeMessage } from "./codec.ts";
 import { describeRequest, FLAG_REPLY } from "./messages.ts";
 
+/** A reply: its payload, and descriptors that are the receiver's to close. */
+export interface Answer {
+	payload: Buffer;
+	fds: number[];
+}
+
 /** The front end's side of a connection: requests out, replies in, in order. */
 export interface Requester {
 	/** Sends a message that gets no answer. Throws E_CONNECT. */
@@ -16,18 +22,22 @@ export interface Requester {
 		fds: readonly number[],
 	): void;
 	/**
-	 * Sends a message and resolves with the payload of its reply. Throws E_CONNECT
-	 * (closed, no answer), E_PROTOCOL (another answer).
+	 * Sends a message and resolves with its reply. Throws E_CONNECT (closed, no
+	 * answer), E_PROTOCOL (another answer).
 	 */
 	exchange(
 		request: number,
 		flags: number,
 		payload: Uint8Array,
 		fds: readonly number[],
-	): Promise<Buffer>;
+	): Promise<Answer>;
 	/** Resolves when the connection has ended. */
 	readonly closed: Promise<void>;
 	close(): void;
+}
+
+export function closeFds(fds: readonly number[]): void {
+	for (const fd of fds) native.fdClose(fd);
 }
 
 /** How long a back end may take, in ms: GET_VRING_BASE waits for the disk. */
@@ -35,7 +45,7 @@ const REPLY_TIMEOUT = 30_000;
 
 interface Waiting {
 	request: number;
-	resolve(payload: Buffer): void;
+	resolve(answer: Answer): void;
 	reject(reason: VhostctlError): void;
 }
 
@@ -67,12 +77,12 @@ function makeRequester(connection: Connection): Requester {
 	const fail = (reason: VhostctlError): void => {
 		for (const { reject } of waiting.splice(0)) reject(reason);
 	};
-	const receive = ({ data, fds }: Delivery): void => {
-		for (const extra of fds) native.fdClose(extra);
+	const receive = (delivery: Delivery): void => {
 		try {
-			deliverReply(data, waiting);
+			deliverReply(delivery, waiting);
 			connection.next();
 		} catch (error) {
+			closeFds(delivery.fds);
 			fail(fromErrno(error, "answer"));
 			connection.close();
 		}
@@ -110,9 +120,9 @@ function makeRequester(connection: Connection): Requester {
 				}, REPLY_TIMEOUT);
 				const entry: Waiting = {
 					request,
-					resolve(reply) {
+					resolve(answer) {
 						clearTimeout(timer);
-						resolve(reply);
+						resolve(answer);
 					},
 					reject(reason) {
 						clearTimeout(timer);
@@ -134,7 +144,7 @@ function makeRequester(connection: Connection): Requester {
 }
 
 /** Gives a reply to the oldest request, whose it must be. Throws E_PROTOCOL. */
-function deliverReply(data: Buffer, waiting: Waiting[]): void {
+function deliverReply({ data, fds }: Delivery, waiting: Waiting[]): void {
 	const { request, flags, payload } = decodeMessage(data);
 	const first = waiting[0];
 	if (!first || first.request !== request || (flags & FLAG_REPLY) === 0)
@@ -143,5 +153,5 @@ function deliverReply(data: Buffer, waiting: Waiting[]): void {
 			`unexpected ${describeRequest(request)} from the back end`,
 		);
 	waiting.shift();
-	first.resolve(Buffer.from(payload));
+	first.resolve({ payload: Buffer.from(payload), fds });
 }

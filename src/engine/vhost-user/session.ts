@@ -1,37 +1,38 @@
 // SPDX-License-Identifier: MIT
-import type { Buffer } from "node:buffer";
-import { native } from "../../ffi/native.ts";
-import { messageOf, VhostctlError } from "../errors.ts";
-import type { Connection, Delivery, Runtime } from "../runtime.ts";
-import {
-	DECODERS,
-	decodeMessage,
-	encodeReply,
-	encodeU64,
-	type Message,
-} from "./codec.ts";
-import type { Session, VhostDevice } from "./device.ts";
-import { type ReceivedFds, receiveFds } from "./fds.ts";
+import { messageOf } from "../errors.ts";
+import type { Connection, Runtime } from "../runtime.ts";
+import { answer } from "./answer.ts";
+import type { MemoryInfo, Session, VhostDevice } from "./device.ts";
+import { closeFd } from "./fds.ts";
+import { readGuest, writeGuest } from "./guest-access.ts";
+import { NO_LOG, releaseLog } from "./log.ts";
+import { type OwnedRegion, releaseMemory } from "./memory.ts";
+import { PROTOCOL_FEATURES } from "./messages.ts";
+import { onMiss } from "./misses.ts";
+import type { SessionImage } from "./session-image.ts";
 import {
 	everyVring,
-	HANDLERS,
-	type Handler,
+	log,
+	makeState,
 	type SessionState,
-} from "./handlers.ts";
+	unpause,
+} from "./state.ts";
 import {
-	canAck,
-	describeRequest,
-	FLAG_NEED_REPLY,
-	FLAG_REPLY,
-	MESSAGES,
-	type MessageRow,
-	messageName,
-	PROTOCOL_FEATURES,
-} from "./messages.ts";
-import { destroyVring, halt, settle, vringInfo } from "./vring.ts";
+	dropFrozen,
+	freezeState,
+	restoreState,
+	thawState,
+	unmap,
+} from "./takeover.ts";
+import { destroyVring, halt, vringInfo } from "./vring.ts";
 
-/** Refusals beyond so many are not logged: a front end is not to fill the log. */
-const MAX_LOGGED = 20;
+let lastId = 0;
+
+/** A session, and what its parts share. */
+interface Made {
+	readonly session: Session;
+	readonly state: SessionState;
+}
 
 /**
  * Serves a front end's connection with a device, from its first message to its
@@ -42,57 +43,33 @@ export function startSession(
 	connection: Connection,
 	device: VhostDevice,
 ): Session {
-	const serially = makeQueue();
-	let ended: () => void = () => {};
-	const end = new Promise<void>((resolve) => {
-		ended = resolve;
-	});
-
-	const session: Session = {
-		id: connection.id,
-		get features() {
-			return state.features;
-		},
-		get protocolFeatures() {
-			return state.protocolFeatures;
-		},
-		get rings() {
-			return [...state.vrings.values()]
-				.sort((a, b) => a.index - b.index)
-				.map(vringInfo);
-		},
-		pause: () =>
-			serially(async () => {
-				state.paused++;
-				await everyVring(state, halt);
-			}),
-		resume: () =>
-			serially(async () => {
-				state.paused--;
-				await everyVring(state, settle);
-			}).catch((error: unknown) => {
-				log(state, "error", `resume: ${messageOf(error)}`);
-				connection.close();
-			}),
-		configChanged: () => announceConfig(state),
-		close() {
-			connection.close();
-			return end;
-		},
-	};
-	const state = initialState(runtime, device, session);
-	const reasons = { logged: 0 };
-
-	connection.onMessage((delivery) => {
-		void serially(() => answer(state, connection, delivery, reasons));
-	});
-	connection.onClose(() => {
-		device.abandoned?.(session);
-		void serially(() => tearDown(state)).finally(ended);
-	});
+	const { session, state } = makeSession(runtime, device);
+	state.listen(connection);
 	device.attach(session);
 	connection.next();
 	return session;
+}
+
+/**
+ * Makes the session of another process's image, with descriptors of this process,
+ * which it takes over on success. It is frozen: nothing runs and nothing is read
+ * until thaw; closing it instead leaves the front end to whoever has it. Rejects
+ * with why it cannot be made.
+ */
+export async function resumeSession(
+	runtime: Runtime,
+	device: VhostDevice,
+	image: SessionImage,
+): Promise<Session> {
+	const { session, state } = makeSession(runtime, device);
+	restoreState(state, image);
+	try {
+		device.attach(session, image.document.device);
+		return session;
+	} catch (error) {
+		unmap(state);
+		throw error;
+	}
 }
 
 /** Runs pieces of work one at a time, in the order they are given. */
@@ -105,139 +82,107 @@ function makeQueue(): <T>(work: () => Promise<T>) => Promise<T> {
 	};
 }
 
-function initialState(
-	runtime: Runtime,
-	device: VhostDevice,
-	session: Session,
-): SessionState {
-	return {
+function makeSession(runtime: Runtime, device: VhostDevice): Made {
+	const serially = makeQueue();
+	const id = ++lastId;
+	let ended: () => void = () => {};
+	const end = new Promise<void>((resolve) => {
+		ended = resolve;
+	});
+	let ending = false;
+	const finish = (): void => {
+		if (ending) return;
+		ending = true;
+		device.abandoned?.(session);
+		void serially(() => tearDown(state)).finally(ended);
+	};
+	const hangUp = (): void => {
+		if (state.connection) state.connection.close();
+		else finish();
+	};
+	/** Ends the connection when the device's wish cannot be carried out. */
+	const orHangUp = async (what: string, work: Promise<void>): Promise<void> => {
+		try {
+			await work;
+		} catch (error) {
+			log(state, "error", `${what}: ${messageOf(error)}`);
+			hangUp();
+		}
+	};
+
+	const session: Session = {
+		id,
+		get features() {
+			return state.features;
+		},
+		get protocolFeatures() {
+			return state.protocolFeatures;
+		},
+		get status() {
+			return Number(state.status);
+		},
+		get memory() {
+			return state.memory?.regions.map(regionInfo) ?? [];
+		},
+		get rings() {
+			return [...state.vrings.values()]
+				.sort((a, b) => a.index - b.index)
+				.map((vring) => vringInfo(vring, state));
+		},
+		readMemory: (gpa, length) => readGuest(state, gpa, length),
+		writeMemory: (gpa, data) => writeGuest(state, gpa, data),
+		pause: () =>
+			serially(async () => {
+				state.paused++;
+				await everyVring(state, halt);
+			}),
+		resume: () =>
+			orHangUp(
+				"resume",
+				serially(() => unpause(state)),
+			),
+		configChanged: () => announceConfig(state),
+		ended: end,
+		close() {
+			hangUp();
+			return end;
+		},
+		freeze: () => serially(() => freezeState(state)),
+		thaw: () =>
+			orHangUp(
+				"thaw",
+				serially(() => thawState(state)),
+			),
+	};
+	const state = makeState({
 		runtime,
 		device,
 		session,
-		features: 0n,
-		protocolFeatures: 0n,
-		negotiated: false,
-		status: 0n,
-		mem: undefined,
-		paused: 0,
-		vrings: new Map(),
-		channel: undefined,
-	};
+		serially,
+		hangUp,
+		onMiss: (vring, miss) => onMiss(state, vring, miss),
+		listen(connection) {
+			state.connection = connection;
+			connection.onMessage((delivery) => {
+				state.inbox.push(delivery);
+				void serially(() => takeMessage(state));
+			});
+			connection.onClose(finish);
+		},
+		next: () => takeMessage(state),
+	});
+	return { session, state };
 }
 
-function log(state: SessionState, level: "warn" | "error", text: string): void {
-	state.device.log(level, `connection ${state.session.id}: ${text}`);
+function regionInfo({ gpa, size, userAddr }: OwnedRegion): MemoryInfo {
+	return { gpa, size, userAddr };
 }
 
-/** Carries one message out and answers it. Never throws. */
-async function answer(
-	state: SessionState,
-	connection: Connection,
-	{ data, fds }: Delivery,
-	reasons: { logged: number },
-): Promise<void> {
-	const received = receiveFds(fds);
-	const outcome: Outcome = { message: undefined, reply: undefined, ok: false };
-	try {
-		outcome.message = decodeRequest(data);
-		outcome.reply = await perform(state, outcome.message, received);
-		outcome.ok = true;
-	} catch (error) {
-		const request = outcome.message?.request;
-		const what = request === undefined ? "message" : describeRequest(request);
-		if (reasons.logged++ < MAX_LOGGED)
-			log(state, "warn", `${what}: ${messageOf(error)}`);
-	} finally {
-		received.close();
-	}
-	try {
-		respond(state, connection, outcome);
-	} catch {
-		connection.close(); // the peer is gone or does not read
-	}
-}
-
-interface Outcome {
-	message: Message | undefined;
-	reply: Buffer | undefined;
-	ok: boolean;
-}
-
-/** Ends a request: with its reply, with an ack if one was asked for, or by the close. */
-function respond(
-	state: SessionState,
-	connection: Connection,
-	{ message, reply, ok }: Outcome,
-): void {
-	if (message && reply) connection.send(encodeReply(message.request, reply));
-	else if (message && wantsAck(state, message))
-		connection.send(encodeReply(message.request, encodeU64(ok ? 0n : 1n)));
-	else if (!ok) connection.close();
-	connection.next();
-}
-
-function decodeRequest(data: Buffer): Message {
-	const message = decodeMessage(data);
-	if (message.flags & FLAG_REPLY)
-		throw new VhostctlError("E_PROTOCOL", "a reply where a request belongs");
-	return message;
-}
-
-/** vhost-user, "VHOST_USER_PROTOCOL_F_REPLY_ACK". */
-function wantsAck(state: SessionState, { request, flags }: Message): boolean {
-	return (
-		(flags & FLAG_NEED_REPLY) !== 0 &&
-		(state.protocolFeatures & PROTOCOL_FEATURES.REPLY_ACK) !== 0n &&
-		canAck(request)
-	);
-}
-
-/** Checks a message against its row, then carries it out. */
-async function perform(
-	state: SessionState,
-	{ request, payload }: Message,
-	fds: ReceivedFds,
-): Promise<Buffer | undefined> {
-	const name = messageName(request);
-	if (!name) throw new VhostctlError("E_UNSUPPORTED", "not supported");
-	const row: MessageRow = MESSAGES[name];
-	if (row.fds === 0) checkFds(fds, 0);
-	checkFeature(state, row);
-	const body = DECODERS[row.payload](payload);
-	checkFds(fds, expectedFds(row, body));
-	const handler = HANDLERS[name] as Handler<typeof body>;
-	return (await handler(state, body, fds)) ?? undefined;
-}
-
-function checkFeature(state: SessionState, row: MessageRow): void {
-	if (!row.needs) return;
-	const have =
-		row.needsOnly === "offered"
-			? state.device.protocolFeatures
-			: state.protocolFeatures;
-	if ((have & PROTOCOL_FEATURES[row.needs]) === 0n)
-		throw new VhostctlError(
-			"E_PROTOCOL",
-			`protocol feature ${row.needs} was not negotiated`,
-		);
-}
-
-function checkFds({ count }: ReceivedFds, expected: number): void {
-	if (count !== expected)
-		throw new VhostctlError(
-			"E_PROTOCOL",
-			`${count} descriptors where ${expected} belong`,
-		);
-}
-
-function expectedFds(
-	row: MessageRow,
-	body: ReturnType<(typeof DECODERS)[keyof typeof DECODERS]>,
-): number {
-	if (typeof row.fds === "number") return row.fds;
-	if (Array.isArray(body)) return body.length;
-	const named = typeof body === "object" && "hasFd" in body;
-	return named && body.hasFd ? 1 : 0;
+/** Answers the next message; one that came while the session was frozen stays for the thaw. */
+async function takeMessage(state: SessionState): Promise<void> {
+	if (!state.connection) return;
+	const delivery = state.inbox.shift();
+	if (delivery) await answer(state, state.connection, delivery);
 }
 
 async function announceConfig(state: SessionState): Promise<void> {
@@ -259,9 +204,19 @@ async function tearDown(state: SessionState): Promise<void> {
 		log(state, "error", `close: ${messageOf(error)}`);
 	}
 	state.vrings.clear();
-	if (state.mem !== undefined) native.memRelease(state.mem);
-	state.mem = undefined;
+	state.iotlb?.release();
+	state.iotlb = undefined;
+	releaseMemory(state.memory);
+	state.memory = undefined;
+	releaseLog(state.log);
+	state.log = NO_LOG;
+	state.inflight?.release();
+	state.inflight = undefined;
+	state.transfer?.transfer.cancel();
+	closeFd(state.postcopy.fd);
 	state.channel?.close();
 	state.channel = undefined;
+	dropFrozen(state);
+	for (const { fds } of state.inbox.splice(0)) fds.forEach(closeFd);
 	state.device.detach(state.session);
 }

@@ -8,9 +8,13 @@ import { executeAbsent } from "../scsi/luns.ts";
 import type { Outcome, Store } from "../scsi/task.ts";
 import type { StatsPage } from "../stats.ts";
 import type { Session, VhostDevice } from "../vhost-user/device.ts";
-import { SUPPORTED_PROTOCOL_FEATURES } from "../vhost-user/messages.ts";
+import {
+	type Offers,
+	protocolFeatures,
+	ringFeatures,
+} from "../vhost-user/offers.ts";
 import { readConfigSpace } from "../virtio/blk-config.ts";
-import { VIRTIO_F, VIRTIO_SCSI_F } from "../virtio/features.ts";
+import { VIRTIO_SCSI_F } from "../virtio/features.ts";
 import { decodeAddress, encodeAddress } from "../virtio/scsi-address.ts";
 import { SCSI_RESPONSE } from "../virtio/scsi-codes.ts";
 import {
@@ -26,6 +30,13 @@ import {
 	type ScsiSession,
 	type SessionRequests,
 } from "./session.ts";
+import {
+	decodeScsiState,
+	encodeScsiState,
+	readSessionImage,
+	restoreSession,
+	sessionImage,
+} from "./session-image.ts";
 import { createTargets, type ScsiTargets } from "./targets.ts";
 import { answerControl } from "./tmf.ts";
 import { executeWellKnown } from "./well-known.ts";
@@ -61,6 +72,8 @@ export interface ScsiController extends VhostDevice {
 	ringStats(session: Session, index: number): StatsPage | undefined;
 	/** Those with LUNs, in ascending order. */
 	targets(): ScsiTargetInfo[];
+	/** Its logical units, in the order of their addresses. */
+	units(): readonly ScsiLun[];
 	/** See Engine.addScsiLun. */
 	addLun(target: number, lun: number, bdev: Bdev): Promise<number>;
 	/** See Engine.removeScsiLun. */
@@ -69,7 +82,7 @@ export interface ScsiController extends VhostDevice {
 	close(): Promise<void>;
 }
 
-export interface ScsiControllerOptions {
+export interface ScsiControllerOptions extends Offers {
 	name: string;
 	runtime: Runtime;
 	/** At least one. */
@@ -188,14 +201,11 @@ export function createScsiController(
 		name,
 		started: false,
 		features:
-			VIRTIO_F.VERSION_1 |
-			VIRTIO_F.RING_INDIRECT_DESC |
-			VIRTIO_F.RING_EVENT_IDX |
-			VIRTIO_F.ANY_LAYOUT |
+			ringFeatures(options) |
 			VIRTIO_SCSI_F.INOUT |
 			VIRTIO_SCSI_F.HOTPLUG |
 			VIRTIO_SCSI_F.CHANGE,
-		protocolFeatures: SUPPORTED_PROTOCOL_FEATURES,
+		protocolFeatures: protocolFeatures(options),
 		maxQueues: MAX_QUEUES,
 		cpus: reactors.map((reactor) => reactor.cpu),
 		get sessions() {
@@ -214,16 +224,21 @@ export function createScsiController(
 		},
 		reset: (session) => found(session).reset(),
 
-		attach(session) {
-			const slot = freeSlot();
+		attach(session, image) {
+			const kept = image === undefined ? undefined : readSessionImage(image);
+			const slot = kept?.slot ?? freeSlot();
 			const nexus = makeNexus(name, slot);
 			const requests = { onCommand, onControl };
-			sessions.set(
-				session,
-				createScsiSession(session, slot, nexus, reactors, requests),
-			);
-			for (const { unit } of targets.units()) unit.nexusCame(nexus);
+			const ours = createScsiSession(session, slot, nexus, reactors, requests);
+			sessions.set(session, ours);
+			if (kept) restoreSession(ours, kept, targets.units());
+			else for (const { unit } of targets.units()) unit.nexusCame(nexus);
 			log.info(`controller ${name}: connection ${session.id}`);
+		},
+		exportSession: (session) => sessionImage(found(session), targets.units()),
+		exportState: (session) => encodeScsiState(found(session).sizes),
+		importState(session, state) {
+			found(session).sizes = decodeScsiState(state);
 		},
 		abandoned(session) {
 			const { nexus } = found(session);
@@ -242,9 +257,9 @@ export function createScsiController(
 			log.info(`controller ${name}: connection ${session.id} ended`);
 		},
 		requestHandlers: (session, index) => found(session).handlers(index),
-		async startRing(session, index, ring) {
+		async startRing(session, index, ring, node) {
 			try {
-				return found(session).startRing(index, ring);
+				return found(session).startRing(index, ring, node);
 			} catch (error) {
 				throw fromErrno(error, `controller ${name}: ring ${index}`);
 			}
@@ -256,6 +271,7 @@ export function createScsiController(
 			log[level === "warn" ? "warning" : level](`controller ${name}: ${text}`),
 
 		targets: () => describe(targets.units()),
+		units: targets.units,
 		addLun: async (target, lun, bdev) => targets.add(target, lun, bdev),
 		removeLun: (target, lun) => targets.remove(target, lun),
 		async close() {

@@ -7,6 +7,7 @@ import type { RequestHandlers } from "../runtime.ts";
 import type { Nexus } from "../scsi/task.ts";
 import { allocStatsPage, type StatsPage } from "../stats.ts";
 import type { RunningRing, Session } from "../vhost-user/device.ts";
+import { runningRing } from "../vhost-user/running-ring.ts";
 import { VIRTIO_SCSI_F } from "../virtio/features.ts";
 import { DEFAULT_SIZES, type ScsiSizes } from "../virtio/scsi-config.ts";
 import { encodeEvent, type ScsiEvent } from "../virtio/scsi-events.ts";
@@ -34,9 +35,11 @@ export interface ScsiSession {
 	readonly nexus: Nexus;
 	/** What the driver set; rings that start from then on obey. */
 	sizes: ScsiSizes;
+	/** An event found no ring to go in. */
+	missed: boolean;
 	/** Those that a reactor runs. */
 	requestRings(): RequestRing[];
-	startRing(index: number, ring: bigint): RunningRing;
+	startRing(index: number, ring: bigint, node: number): RunningRing;
 	ringStopped(index: number): void;
 	handlers(index: number): Partial<RequestHandlers>;
 	/** The driver reset the device. */
@@ -74,11 +77,8 @@ export function createScsiSession(
 ): ScsiSession {
 	const pages = new Map<number, StatsPage>();
 	const running = new Map<number, Running>();
-	/** An event found no ring to go in. */
-	let missed = false;
-
-	const start = (index: number, ring: bigint): Running => {
-		const reactor = leastLoaded(reactors);
+	const start = (index: number, ring: bigint, node: number): Running => {
+		const reactor = leastLoaded(reactors, node);
 		const { handle } = reactor;
 		if (index === CONTROL_RING) native.reactorStartRawRing(handle, ring);
 		else if (index === EVENT_RING) native.reactorStartEventRing(handle, ring);
@@ -96,7 +96,7 @@ export function createScsiSession(
 	const send = (event: ScsiEvent): void => {
 		const ring = running.get(EVENT_RING);
 		if (!ring) {
-			missed = true;
+			self.missed = true;
 			return;
 		}
 		try {
@@ -106,7 +106,7 @@ export function createScsiSession(
 				encodeEvent(event),
 			);
 		} catch {
-			missed = true; // it is just being stopped
+			self.missed = true; // it is just being stopped
 		}
 	};
 	const ringOf = (index: number) => running.get(index)?.requests;
@@ -116,20 +116,18 @@ export function createScsiSession(
 		slot,
 		nexus,
 		sizes: DEFAULT_SIZES,
+		missed: false,
 		requestRings: () =>
 			[...running.values()].flatMap((ring) => ring.requests ?? []),
-		startRing(index, ring) {
-			const started = start(index, ring);
+		startRing(index, ring, node) {
+			const started = start(index, ring, node);
 			const { reactor } = started;
 			running.set(index, started);
-			if (index === EVENT_RING && missed) {
-				missed = false;
+			if (index === EVENT_RING && self.missed) {
+				self.missed = false;
 				self.sendEvent({ kind: "missed" });
 			}
-			return {
-				reactor: reactor.id,
-				requestStop: () => native.reactorStopRing(reactor.handle, ring),
-			};
+			return runningRing(reactor, ring);
 		},
 		ringStopped(index) {
 			const stopped = running.get(index);
@@ -155,7 +153,7 @@ export function createScsiSession(
 		},
 		reset() {
 			self.sizes = DEFAULT_SIZES;
-			missed = false;
+			self.missed = false;
 		},
 		sendEvent(event) {
 			if ((session.features & WANTED[event.kind]) !== 0n) send(event);

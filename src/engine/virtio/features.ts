@@ -2,10 +2,14 @@
 
 /** Feature bits of any device (virtio 6). */
 export const VIRTIO_F = {
+	/** Of vhost: what is written to guest memory is logged. */
+	LOG_ALL: 1n << 26n,
 	ANY_LAYOUT: 1n << 27n,
 	RING_INDIRECT_DESC: 1n << 28n,
 	RING_EVENT_IDX: 1n << 29n,
 	VERSION_1: 1n << 32n,
+	ACCESS_PLATFORM: 1n << 33n,
+	RING_PACKED: 1n << 34n,
 } as const;
 
 /** Feature bits of a block device (virtio 5.2.3). */

@@ -12,6 +12,8 @@ export const EVENT_BYTES = 16;
 export const DEFAULT_SIZES: ScsiSizes = { senseSize: 96, cdbSize: 32 };
 
 const SENSE_SIZE_OFFSET = 20;
+/** The two fields that a driver may write lie together. */
+export const SIZES_OFFSET = SENSE_SIZE_OFFSET;
 const CDB_SIZE_OFFSET = 24;
 /** Largest sense data (SPC-4 4.5.1), smallest and largest CDB (SPC-4 4.2.1). */
 const MAX_SENSE_SIZE = 252;

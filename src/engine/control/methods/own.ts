@@ -118,6 +118,11 @@ export const ownHandlers: Handlers<keyof typeof ownMethods> = {
 			controllers: controllers.map(describeController),
 		};
 	},
+	async vhostctl_take_over({ handover }, { format }) {
+		if (!handover)
+			throw new VhostctlError("E_UNSUPPORTED", "nobody can take over");
+		return { socket: await handover.offer(format) };
+	},
 	vhostctl_get_hugepages: () =>
 		hugepagePools().map(({ node, pageSize, total, free }) => ({
 			node,

@@ -5,7 +5,7 @@ import {
 	VhostctlError,
 } from "../../engine.ts";
 import type { scsiMethods } from "../schema/scsi.ts";
-import { type Handlers, parseCpus } from "./context.ts";
+import { controllerOptions, type Handlers } from "./context.ts";
 
 /** SPDK's name for a target. */
 function targetName(number: number): string {
@@ -69,8 +69,7 @@ export function describeTargets(engine: Engine, controller: ScsiController) {
 export const scsiHandlers: Handlers<keyof typeof scsiMethods> = {
 	async vhost_create_scsi_controller({ engine }, p): Promise<true> {
 		await engine.createScsiController({
-			name: p.ctrlr,
-			cpus: parseCpus(p.cpumask),
+			...controllerOptions(p),
 			delay: p.delay,
 		});
 		return true;

@@ -7,7 +7,7 @@ import {
 	VhostctlError,
 } from "../../engine.ts";
 import type { vhostMethods } from "../schema/vhost.ts";
-import { type Handlers, parseCpus } from "./context.ts";
+import { controllerOptions, type Handlers } from "./context.ts";
 import { describeTargets } from "./scsi.ts";
 
 function describeSession(controller: Controller, session: Session) {
@@ -37,12 +37,14 @@ function describeBackend(engine: Engine, controller: Controller) {
 }
 
 function describe(engine: Engine, controller: Controller) {
+	const { client } = engine.optionsOf(controller);
 	return {
 		ctrlr: controller.name,
 		cpumask: `0x${formatCpumask(controller.cpus)}`,
 		delay_base_us: 0,
 		iops_threshold: 60000,
 		socket: engine.socketPath(controller.name),
+		...(client === undefined ? {} : { client: true as const }),
 		sessions: controller.sessions.map((s) => describeSession(controller, s)),
 		backend_specific: describeBackend(engine, controller),
 	};
@@ -51,10 +53,9 @@ function describe(engine: Engine, controller: Controller) {
 export const vhostHandlers: Handlers<keyof typeof vhostMethods> = {
 	async vhost_create_blk_controller({ engine }, params): Promise<true> {
 		await engine.createBlkController({
-			name: params.ctrlr,
+			...controllerOptions(params),
 			bdev: params.dev_name,
 			readonly: params.readonly,
-			cpus: parseCpus(params.cpumask),
 		});
 		return true;
 	},

@@ -3,6 +3,7 @@
 import {
 	array,
 	boolean,
+	integer,
 	methods,
 	name,
 	none,
@@ -10,6 +11,7 @@ import {
 	number,
 	object,
 	optional,
+	required,
 	string,
 } from "./types.ts";
 
@@ -94,6 +96,19 @@ export const ownMethods = methods({
 			),
 		}),
 		example: { name: "vhost.0" },
+		own: true,
+	},
+	vhostctl_take_over: {
+		description:
+			"Begins a takeover, as `vhostctl serve --takeover` does: offers all that the instance has to who connects next, within 5 seconds, to the socket that is told. Meanwhile methods that change something fail with E_BUSY. The instance ends when its successor serves, and goes on if that fails.",
+		params: object({
+			format: required(
+				integer(0, 0xffff),
+				"Format of what is handed over, that the successor knows",
+			),
+		}),
+		result: object({ socket: string }),
+		example: { format: 1 },
 		own: true,
 	},
 	vhostctl_get_hugepages: {

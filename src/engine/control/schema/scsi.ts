@@ -14,6 +14,7 @@ import {
 	required,
 	string,
 } from "./types.ts";
+import { controllerParams } from "./vhost.ts";
 
 const ctrlr = required(name, "Name of the controller");
 
@@ -22,11 +23,7 @@ export const scsiMethods = methods({
 		description:
 			"Makes a vhost-user-scsi controller: a socket, named after it in the socket directory, that serves SCSI targets. It has none at first.",
 		params: object({
-			ctrlr: required(name, "Name of the controller and of its socket"),
-			cpumask: optional(
-				string,
-				"Processors whose reactors serve it, as 0x5 or [0,2]. Default: all of them",
-			),
+			...controllerParams,
 			delay: optional(
 				boolean,
 				"Have no socket before vhost_start_scsi_controller, so that the first front end finds all targets. Default: false",

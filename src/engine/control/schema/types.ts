@@ -49,6 +49,12 @@ export const name = v.pipe(
 	v.check((s) => !/\p{Cc}/u.test(s), "must not have control characters"),
 );
 
+/** Of a socket of somebody else. */
+export const absolutePath = v.pipe(
+	name,
+	v.startsWith("/", "must be an absolute path"),
+);
+
 export const uuid = v.pipe(
 	string,
 	v.regex(

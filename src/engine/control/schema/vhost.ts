@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
+import * as v from "valibot";
 import {
+	absolutePath,
 	array,
 	boolean,
 	done,
@@ -9,7 +11,6 @@ import {
 	number,
 	object,
 	oneOf,
-	only,
 	optional,
 	required,
 	string,
@@ -22,6 +23,7 @@ const controller = object({
 	delay_base_us: number,
 	iops_threshold: number,
 	socket: string,
+	client: v.optional(done),
 	sessions: array(
 		object({
 			vid: number,
@@ -53,19 +55,36 @@ const controller = object({
 	]),
 });
 
+/** Parameters of the methods that make controllers. */
+export const controllerParams = {
+	ctrlr: required(name, "Name of the controller and of its socket"),
+	cpumask: optional(
+		string,
+		"Processors whose reactors serve it, as 0x5 or [0,2]. Default: all of them",
+	),
+	client: optional(
+		absolutePath,
+		"Path of a front end's socket: connect to it whenever it is there, again after a failure or when it went, instead of listening. Not in SPDK. Default: listen",
+	),
+	packed_ring: optional(boolean, "Offer packed virtqueues. Default: true"),
+	iommu: optional(
+		boolean,
+		"Offer to be behind the IOMMU of a machine (ACCESS_PLATFORM), for front ends that have IOTLB messages. Not in SPDK. Default: false",
+	),
+	inband: optional(
+		boolean,
+		"Offer notifications by messages instead of eventfds (INBAND_NOTIFICATIONS), which is slow. Not in SPDK. Default: false",
+	),
+};
+
 export const vhostMethods = methods({
 	vhost_create_blk_controller: {
 		description:
 			"Makes a vhost-user-blk controller: a socket, named after it in the socket directory, that serves a bdev. A writable controller has its bdev to itself; read-only ones share theirs.",
 		params: object({
-			ctrlr: required(name, "Name of the controller and of its socket"),
+			...controllerParams,
 			dev_name: required(name, "Name or UUID of the bdev"),
 			readonly: optional(boolean, "Refuse writes. Default: false"),
-			packed_ring: only(false, "the packed ring"),
-			cpumask: optional(
-				string,
-				"Processors whose reactors serve it, as 0x5 or [0,2]. Default: all of them",
-			),
 			transport: optional(
 				oneOf("vhost_user_blk"),
 				"How it is served. Default: vhost_user_blk",
@@ -85,7 +104,7 @@ export const vhostMethods = methods({
 	},
 	vhost_delete_controller: {
 		description:
-			"Deletes a controller and its socket. One with a front end connected is busy: the call waits a second for that to end, then fails. A vhost-user-scsi controller with targets is busy too: remove them first.",
+			"Deletes a controller and its socket. One that listens and has a front end connected is busy: the call waits a second for that to end, then fails. One that connects (client) hangs up. A vhost-user-scsi controller with targets is busy too: remove them first.",
 		params: object({ ctrlr: required(name, "Name of the controller") }),
 		result: done,
 		example: { ctrlr: "vhost.0" },

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// What an engine has, as the calls that make it.
+import type { Bdev, Controller, Engine, ScsiController } from "../engine.ts";
+import { formatCpumask, VhostctlError } from "../engine.ts";
+import type { MethodName, Params } from "./schema.ts";
+
+/** A call of a method. */
+export interface Call {
+	readonly method: MethodName;
+	readonly params: Readonly<Record<string, unknown>>;
+}
+
+function call<M extends MethodName>(method: M, params: Params<M>): Call {
+	// What is undefined was not given; JSON leaves it out.
+	return { method, params: JSON.parse(JSON.stringify(params)) };
+}
+
+function bdevCall(bdev: Bdev): Call {
+	const { name, uuid, identity } = bdev;
+	const { made, numBlocks } = bdev.backend;
+	const who = { name, uuid, ...identity };
+	if (made.kind === "file") {
+		const { driver, filename, blockSize, readonly, fallocate } = made.options;
+		const common = { ...who, filename, block_size: blockSize };
+		return driver === "uring"
+			? call("bdev_uring_create", { ...common, block_size: blockSize ?? 0 })
+			: call("bdev_aio_create", { ...common, readonly, fallocate });
+	}
+	const { options } = made;
+	const shape = {
+		...who,
+		block_size: options.blockSize,
+		num_blocks: numBlocks,
+		physical_block_size: options.physicalBlockSize,
+	};
+	if (made.kind === "null") return call("bdev_null_create", shape);
+	const { pageSize: page_size, node: numa_id } = made.options;
+	return call("bdev_malloc_create", { ...shape, page_size, numa_id });
+}
+
+function commonParams(engine: Engine, controller: Controller) {
+	const options = engine.optionsOf(controller);
+	const { name: ctrlr, cpus, client, iommu, inband } = options;
+	return {
+		ctrlr,
+		cpumask: cpus && `0x${formatCpumask(cpus)}`,
+		client: client === undefined ? undefined : engine.socketPath(ctrlr),
+		packed_ring: options.packed,
+		iommu,
+		inband,
+	};
+}
+
+function scsiCalls(engine: Engine, controller: ScsiController): Call[] {
+	const { name: ctrlr, started } = controller;
+	const create = call("vhost_create_scsi_controller", {
+		...commonParams(engine, controller),
+		delay: started ? undefined : true,
+	});
+	const targets = controller.targets().flatMap(({ number, luns }) =>
+		luns.map(({ lun, bdev }) =>
+			call("vhost_scsi_controller_add_target", {
+				ctrlr,
+				scsi_target_num: number,
+				bdev_name: bdev.name,
+				lun,
+			}),
+		),
+	);
+	return [create, ...targets];
+}
+
+function controllerCalls(engine: Engine, controller: Controller): Call[] {
+	if (controller.kind === "scsi") return scsiCalls(engine, controller);
+	const { name, bdev, readonly } = controller;
+	if (!bdev)
+		throw new VhostctlError(
+			"E_BUSY",
+			`controller ${name} has lost its bdev: delete it first`,
+		);
+	return [
+		call("vhost_create_blk_controller", {
+			...commonParams(engine, controller),
+			dev_name: bdev.name,
+			readonly: readonly || undefined,
+		}),
+	];
+}
+
+/**
+ * The calls that make what an engine has, in an order in which they succeed. Throws
+ * E_BUSY for what no call makes: a controller whose bdev was deleted.
+ */
+export function describeEngine(engine: Engine): Call[] {
+	return [
+		...engine.bdevs.list().map(bdevCall),
+		...engine
+			.controllers()
+			.flatMap((controller) => controllerCalls(engine, controller)),
+	];
+}
