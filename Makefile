@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-# make demo | test | bench | check   (README.md tells what each does)
+# make demo | test | bench | check | soak   (README.md tells what each does)
 SHELL := /bin/bash
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: all lib js programs demo test bench check lint format clean
+.PHONY: all lib js programs demo test bench check soak lint format clean
 all: lib js
 
 # What is missing is installed when we are root, and named when we are not.
@@ -47,6 +47,10 @@ test: need-test lint programs js
 # The end-to-end tests against the address-sanitized library; threads under TSan.
 check: need-test js
 	tools/check
+
+# What takes longer than a test run may.
+soak: need-test programs js
+	tools/soak
 
 bench: need-bench programs js
 	node dist/bench/bench.js

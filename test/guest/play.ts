@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Plays all checks in one guest, each as a subtest: one boot serves many.
 import { test } from "node:test";
+import { SOAK } from "../support/soak.ts";
 import { blkChecks } from "./blk-checks.ts";
 import { dataChecks } from "./data-checks.ts";
 import { blkLifeChecks } from "./life-checks.ts";
@@ -13,9 +14,9 @@ import {
 import { scsiChecks } from "./scsi-checks.ts";
 import { scsiLifeChecks } from "./scsi-life-checks.ts";
 
-/** What C and TypeScript do for SCSI over memory is seen in user-mode-linux; QEMU takes longer. */
-const backings = (kind: GuestKind, transport: Transport) =>
-	kind === "qemu" && transport === "scsi" ? (["file"] as const) : BACKINGS;
+/** What differs over memory is seen in user-mode-linux; QEMU takes longer. */
+const backings = (kind: GuestKind) =>
+	kind === "qemu" && !SOAK ? (["file"] as const) : BACKINGS;
 
 const PLAYS = {
 	blk: { data: [...blkChecks, ...dataChecks], life: blkLifeChecks },
@@ -33,7 +34,7 @@ export function play(kind: GuestKind, transport: Transport): void {
 				}),
 			);
 		for (const [name, action] of PLAYS[transport].data)
-			for (const backing of backings(kind, transport))
+			for (const backing of backings(kind))
 				await check(`${name}, ${backing}`, () =>
 					action(scene, scene.disks[backing]),
 				);

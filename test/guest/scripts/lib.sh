@@ -81,9 +81,73 @@ load() {
 	fio_jobs "--rw=randrw --iodepth=8 --time_based --runtime=$seconds" "$@"
 }
 
+# verify_on NAME DISK OPTIONS: fio in the background, which writes blocks at random, verifies them
+# again and again, and ends at a word from verify_end.
+verify_on() {
+	# shellcheck disable=SC2086 # a list of words
+	setsid fio --name="$1" --filename="/dev/$2" --ioengine=libaio --direct=1 --bs=4k \
+		--rw=randwrite --iodepth=32 --verify=crc32c --verify_fatal=1 --verify_backlog=64 \
+		--verify_async=1 --time_based --runtime=100000 --allow_file_create=0 --output-format=json $3 \
+		>"$1.json" 2>"$1.err" </dev/null &
+	echo $! >"$1.pid"
+}
+
+# verify_end NAME: ends it; prints fio's JSON. Fails if it had ended before.
+verify_end() {
+	kill -INT "$(cat "$1.pid")" || { cat "$1.err"; return 1; }
+	while kill -0 "$(cat "$1.pid")" 2>/dev/null; do usleep 50000; done
+	cat "$1.err" >&2
+	cat "$1.json"
+}
+
+# dma_check_on DISK BLOCKS SLOTS: dma_check in the background, once it has begun to read.
+dma_check_on() {
+	rm -f dma_in dma_out
+	mkfifo dma_in dma_out
+	# Each end is kept open by the program itself.
+	setsid dma_check "/dev/$1" "$2" "$3" <>dma_in >dma_out 2>dma_err &
+	echo $! >dma_pid
+	setsid sleep 1000000 <>dma_out >/dev/null 2>&1 &
+	echo $! >dma_keeper
+	dma_checked
+}
+
+# dma_checked: what it found since the last time.
+dma_checked() {
+	echo >dma_in
+	head -n 1 <dma_out
+}
+
+# dma_check_end: what it found; then it ends.
+dma_check_end() {
+	dma_checked
+	kill "$(cat dma_pid)" "$(cat dma_keeper)"
+}
+
+# memory_online BYTES: waits for memory that was plugged, so much of it, and takes it into use.
+memory_online() {
+	left=$1
+	block=$((0x$(cat /sys/devices/system/memory/block_size_bytes)))
+	while [ "$left" -gt 0 ]; do
+		for state in $(grep -l offline /sys/devices/system/memory/memory*/state); do
+			echo online_movable >"$state" && left=$((left - block))
+		done
+		usleep 50000
+	done
+}
+
 # virtio_device DISK: the virtio device that the disk belongs to.
 virtio_device() {
 	readlink -f "/sys/block/$1/device" | grep -oE 'virtio[0-9]+' | tail -n 1
+}
+
+# virtio_disks: for each virtio device with a disk, in their order: the disk and the features.
+virtio_disks() {
+	for device in $(cd /sys/bus/virtio/devices && ls -d virtio* | sort -V); do
+		disk=$(find "/sys/bus/virtio/devices/$device/" -path '*/block/*' -maxdepth 6 \
+			\( -name 'vd*' -o -name 'sd*' \) | head -n 1)
+		[ -n "$disk" ] && echo "${disk##*/} $(cat "/sys/bus/virtio/devices/$device/features")"
+	done
 }
 
 # unbind DISK: takes the device from its driver; prints the driver and the device.
