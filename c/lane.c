@@ -6,7 +6,9 @@
 void lane_set_channel(struct lane *lane, struct bdev_channel *channel)
 {
 	bool scsi = lane->queue->kind == QUEUE_SCSI;
-	bool plain = lane->queue->ring->plain;
+	const struct vhc_ring *ring = lane->queue->ring;
+	/* What is marked in an in-flight region outlives its batch, or is a predecessor's. */
+	bool plain = ring->take == RING_TAKEN && ring->again.left == 0;
 
 	lane->channel = channel;
 	lane->sync = channel->bdev->ops->poll == NULL;

@@ -16,7 +16,7 @@ struct vhc_lun;
 
 /*
  * What becomes of a request when the backend ends it. "Now" is in the batch that submits
- * it; to a plain split ring, which is what costs nothing to find out, or to any.
+ * it; to a split ring without a log, which is what costs nothing to find out, or to any.
  */
 enum lane_end {
 	LANE_BLK_NOW,

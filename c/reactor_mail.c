@@ -97,11 +97,28 @@ static void hold(struct vhc_reactor *reactor, struct reactor_message *message)
 	free_message(message);
 }
 
+/* What the driver offered before it asked is concerned, whether the ring was looked at since or
+ * not. */
+static void take_offered(struct vhc_reactor *reactor, struct queue *queue)
+{
+	uint32_t n = 0;
+
+	if (queue->state != QUEUE_POLLED && queue->state != QUEUE_ARMED)
+		return;
+	reactor_wake_queue(reactor, queue);
+	for (uint32_t taken = 0; taken < queue->ring->size; taken += n) {
+		n = queue_poll(queue);
+		if (n == 0)
+			return;
+	}
+}
+
 static void begin_abort(struct vhc_reactor *reactor, struct reactor_message *message)
 {
 	struct queue *queue = queue_of(message);
 
 	if (queue) {
+		take_offered(reactor, queue);
 		abort_begin(queue, message->job);
 		/* What waited for an ORDERED one may have begun. */
 		reactor_note_touched(reactor, queue);

@@ -201,7 +201,7 @@ static inline void ring_put(struct vhc_ring *ring, size_t head, uint32_t len)
 		ring_put_any(ring, head, len);
 }
 
-/* ring_put for one that is known to be plain, or may be any. */
+/* ring_put for a chain that is known to be RING_TAKEN and nothing else, or may be any. */
 static inline void ring_put_as(struct vhc_ring *ring, size_t head, uint32_t len, bool plain)
 {
 	if (plain)

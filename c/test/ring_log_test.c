@@ -429,6 +429,9 @@ static void commands(bool packed)
 	vhc_bdev_release(bdev);
 	REQUIRE_EQ(vhc_reactor_start_scsi_ring(rig.reactor, world.ring, &default_sizes), 0);
 	REQUIRE_EQ(vhc_reactor_attach_lun(rig.reactor, world.ring, UNIT, lun, 0), 0);
+	/* A packed ring is served as soon as there is something in it. */
+	if (packed)
+		clear_log();
 	for (uint32_t i = 0; i < REQUESTS; i++) {
 		struct vring_desc chain[4];
 		uint8_t *cdb = guest_set_command(world.guest, i, UNIT >> 16, UNIT & 0xff)->cdb;
@@ -439,7 +442,8 @@ static void commands(bool packed)
 		n = packed_command(world.guest, i, false, write ? 512 : 0, write ? 0 : 512, chain);
 		offer_slot(chain, n, i);
 	}
-	clear_log();
+	if (!packed)
+		clear_log();
 	publish();
 	check_used(REQUESTS);
 	for (uint32_t i = 0; i < REQUESTS; i++) {
