@@ -103,10 +103,16 @@ void inflight_settle_split(struct inflight *inflight, uint16_t used_idx);
 /*
  * Packed: before the store that makes the chains put visible, all at once, and after
  * it. used: where the device goes on then.
- * Also, with nothing put, around the store of one used descriptor of a chain that
- * was never marked.
  */
 void inflight_announce_packed(struct inflight *inflight, struct inflight_position used);
 void inflight_settle_packed(struct inflight *inflight, struct inflight_position used);
+
+/*
+ * Packed, with nothing put: before the store of one used descriptor of a chain that
+ * was never marked, after which the device goes on at `used`; what comes before
+ * `shown` has been stored. After the last of them the ring is settled as above.
+ */
+void inflight_step_packed(struct inflight *inflight, struct inflight_position shown,
+			  struct inflight_position used);
 
 #endif

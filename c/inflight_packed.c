@@ -322,3 +322,11 @@ void inflight_settle_packed(struct inflight *inflight, struct inflight_position 
 	inflight->num_put = 0;
 	in_order();
 }
+
+void inflight_step_packed(struct inflight *inflight, struct inflight_position shown,
+			  struct inflight_position used)
+{
+	in_order();
+	set_used(inflight, used, shown);
+	in_order();
+}

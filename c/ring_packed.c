@@ -288,13 +288,14 @@ uint32_t packed_show_each(struct vhc_ring *ring)
 		uint64_t *to = rest_of(packed, packed->used.index);
 		uint64_t desc = used_desc(packed->puts[i], used_bits(packed->used.wrap));
 		uint32_t count = packed_count(packed->puts[i]);
+		struct inflight_position shown = packed->used;
 
 		advance(&packed->used, count, ring->size);
-		inflight_announce_packed(ring->inflight, packed->used);
+		inflight_step_packed(ring->inflight, shown, packed->used);
 		__atomic_store_n(to, desc, __ATOMIC_RELEASE);
-		inflight_settle_packed(ring->inflight, packed->used);
 		total += count;
 	}
+	inflight_settle_packed(ring->inflight, packed->used);
 	packed->num_puts = 0;
 	packed->num_free += total;
 	/* The driver's event structure is read after the last of them. */
