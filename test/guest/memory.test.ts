@@ -9,13 +9,14 @@ import type { Device } from "../support/guest.ts";
 import { type Instance, startInstance } from "../support/instance.ts";
 import { makeTempDir, removeTempDir, waitUntil } from "../support/processes.ts";
 import { bootQemu, type Machine, type QemuGuest } from "../support/qemu.ts";
+import { SOAK } from "../support/soak.ts";
 import { fioJobs } from "./observe.ts";
 import { MIB } from "./scene.ts";
 
 const KINDS = ["blk", "scsi"] as const;
 const BYTES = 32 * MIB;
 const DIMM = 128 * MIB;
-const ROUNDS = 2;
+const ROUNDS = SOAK ? 10 : 1;
 const PLUG_MS = 60_000;
 /** Pages: 240 MiB. */
 const SLOTS = 61_440;

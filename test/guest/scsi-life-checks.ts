@@ -135,6 +135,13 @@ const resetDisks: Check = async (scene) => {
 	await assertWorking(scene, disks);
 };
 
+/** What befalls the machine: the transport has a part in it. */
+export const scsiMachineChecks: [string, Check][] = [
+	["reset of the controller", rebind],
+	...lifeChecks.filter(([name]) => name.startsWith("reset")),
+	["reboot of the guest", reboot],
+];
+
 export const scsiLifeChecks: [string, Check][] = [
 	["hot add and hot remove beside I/O", hotplug],
 	["removal under I/O, and return", removeUnderLoad],
