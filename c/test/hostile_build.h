@@ -17,11 +17,17 @@
 #define W VRING_DESC_F_WRITE
 #define I VRING_DESC_F_INDIRECT
 
+/* Writes an entry of the ring's table, or of an indirect one in the ring's format. */
 static inline void put(struct hostile_rig *rig, uint64_t table, uint32_t i, uint64_t gpa,
 		       uint32_t len, uint16_t flags, uint16_t next)
 {
 	const struct vring_desc d = {.addr = gpa, .len = len, .flags = flags, .next = next};
-	memcpy(rig_at(rig, table + 16 * (uint64_t)i), &d, sizeof(d));
+	const struct vring_packed_desc p = {.addr = gpa, .len = len, .id = next, .flags = flags};
+	if (table == GPA_A)
+		rig->ring.desc[i] = d;
+	else
+		memcpy(rig_at(rig, table + 16 * (uint64_t)i),
+		       rig->ring.packed ? (const void *)&p : &d, sizeof(d));
 }
 
 #define D(i, gpa, len, flags, next) put(rig, GPA_A, i, gpa, len, flags, next)

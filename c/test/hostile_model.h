@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a device must do with a chain, by virtio 1.2 (2.7.5, 5.2.6): a model that
- * is slow, plain and shares no code with the device. It works on copies of the
+ * What a device must do with a chain, by virtio 1.2 (2.7.5, 2.8.6, 2.8.7, 5.2.6): a
+ * model that is slow, plain and shares no code with the device. It works on copies of the
  * memory and the disk, which must then equal the device's.
  */
 #ifndef VHC_HOSTILE_MODEL_H
@@ -34,6 +34,7 @@ struct model {
 	uint8_t memory[MEMORY];
 	uint8_t disk[DISK_BYTES];
 	uint32_t size;
+	bool packed;
 	bool indirect;
 	bool discarded; /* parts of the disk may be zero or not */
 };
@@ -120,8 +121,8 @@ static inline bool model_table(const struct model *m, const struct vring_desc *d
 	       (parts == 1 || d->len / 16 <= model_limit(m));
 }
 
-/* Follows a chain; false if it is malformed. */
-static inline bool model_walk(struct model *m, uint16_t head, struct model_chain *c)
+/* Follows a chain of a split ring; false if it is malformed. */
+static inline bool model_walk_split(struct model *m, uint16_t head, struct model_chain *c)
 {
 	uint64_t table = GPA_A;
 	uint32_t entries = m->size, limit = m->size, steps = 0, parts = 0;
@@ -151,6 +152,52 @@ static inline bool model_walk(struct model *m, uint16_t head, struct model_chain
 	}
 }
 
+/* A packed ring's descriptor as a split one's, without `next`. */
+static inline struct vring_desc model_packed_desc(struct model *m, uint64_t gpa)
+{
+	struct vring_packed_desc d;
+	model_copy(m, gpa, &d, 16, false);
+	return (struct vring_desc){.addr = d.addr, .len = d.len, .flags = d.flags};
+}
+
+/* All of a table is the chain; of its flags only WRITE means anything. */
+static inline bool model_walk_table(struct model *m, const struct vring_desc *outer,
+				    struct model_chain *c, uint32_t *parts)
+{
+	if (!model_table(m, outer) || outer->len / 16 > model_limit(m))
+		return false;
+	c->table = (struct model_piece){outer->addr, outer->len, false};
+	for (uint32_t i = 0; i < outer->len / 16; i++) {
+		const struct vring_desc d = model_packed_desc(m, outer->addr + 16 * (uint64_t)i);
+		if (!model_add(c, &d, parts))
+			return false;
+	}
+	return true;
+}
+
+/* The same for a packed ring: head is where the chain begins. It ends, as model_parse found. */
+static inline bool model_walk_packed(struct model *m, uint16_t head, struct model_chain *c)
+{
+	uint32_t parts = 0;
+	*c = (struct model_chain){0};
+	for (bool first = true;; first = false) {
+		const struct vring_desc d = model_packed_desc(m, GPA_A + 16 * (uint64_t)head);
+		if (d.flags & VRING_DESC_F_INDIRECT)
+			return first && model_walk_table(m, &d, c, &parts);
+		if (!model_add(c, &d, &parts))
+			return false;
+		if (!(d.flags & VRING_DESC_F_NEXT))
+			return true;
+		head = (uint16_t)((head + 1u) % m->size);
+	}
+}
+
+/* Follows a chain; false if it is malformed. */
+static inline bool model_walk(struct model *m, uint16_t head, struct model_chain *c)
+{
+	return m->packed ? model_walk_packed(m, head, c) : model_walk_split(m, head, c);
+}
+
 /* Copies len bytes from byte `skip` of the pieces of one direction on. */
 static inline void model_gather(struct model *m, const struct model_chain *c, bool in,
 				uint64_t skip, uint8_t *bytes, uint64_t len)
@@ -165,6 +212,58 @@ static inline void model_gather(struct model *m, const struct model_chain *c, bo
 		skip -= from;
 		bytes += n;
 		len -= n;
+	}
+}
+
+/* ---- What a packed ring offers ------------------------------------------------------ */
+
+/* What the device finds from a place on. */
+struct model_offers {
+	struct ring_offer all[RING_OFFERS];
+	uint32_t count;
+	uint32_t descriptors;
+	bool breaks; /* the next chain has more descriptors than can be in flight */
+	bool vague;  /* too many, or used ones cannot be told from them */
+};
+
+/* Takes the chain that begins at a place. */
+static inline void model_parse_chain(struct model *m, const struct hostile_ring *ring,
+				     struct ring_place *place, struct model_offers *out)
+{
+	struct ring_offer *offer = &out->all[out->count];
+	struct vring_packed_desc d;
+	*offer = (struct ring_offer){.head = place->at};
+	do {
+		if (out->descriptors++ == m->size) {
+			out->breaks = true;
+			return;
+		}
+		model_copy(m, GPA_A + 16 * (uint64_t)place->at, &d, 16, false);
+		out->vague |= (d.flags & WHOSE_FLAGS) == flags_used(*place);
+		*place = place_after(ring, *place, 1);
+		offer->count++;
+	} while (d.flags & VRING_DESC_F_NEXT);
+	offer->id = d.id;
+	for (uint32_t i = 0; i < out->count; i++)
+		out->vague |= out->all[i].id == d.id;
+	out->count++;
+}
+
+/* All chains that the device finds from where the driver's case began. */
+static inline void model_parse(struct model *m, const struct hostile_ring *ring,
+			       struct model_offers *out)
+{
+	struct ring_place place = ring->reach;
+	*out = (struct model_offers){0};
+	while (!out->breaks) {
+		const struct vring_desc d = model_packed_desc(m, GPA_A + 16 * (uint64_t)place.at);
+		if ((d.flags & WHOSE_FLAGS) != flags_available(place))
+			return;
+		if (out->count == RING_OFFERS) {
+			out->vague = true;
+			return;
+		}
+		model_parse_chain(m, ring, &place, out);
 	}
 }
 

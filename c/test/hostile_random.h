@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random chains with structure: a good request, cut into pieces, with a few
- * things wrong in its pieces, in how they are linked, or in the ring.
+ * Random requests with structure: a good one, cut into pieces, with a few things
+ * wrong in them.
  */
 #ifndef VHC_HOSTILE_RANDOM_H
 #define VHC_HOSTILE_RANDOM_H
@@ -234,98 +234,6 @@ static inline void gen_bad_piece(struct gen *g, struct gen_request *r)
 	}
 }
 
-/* ---- Linking
- * -----------------------------------------------------------------------------------
- */
-
-static inline void gen_link(struct vring_desc *d, const struct gen_piece *p, bool last,
-			    uint16_t next)
-{
-	*d = (struct vring_desc){
-	    .addr = p->gpa,
-	    .len = p->len,
-	    .flags = (uint16_t)(p->flags | (last ? 0 : VRING_DESC_F_NEXT)),
-	    .next = next,
-	};
-}
-
-static inline void gen_bad_link(struct gen *g, struct vring_desc *d, uint32_t entries)
-{
-	switch (below(g, 6)) {
-	case 0:
-		d->next = (uint16_t)gen_random(g);
-		break;
-	case 1:
-		d->next = (uint16_t)below(g, entries + 2);
-		break;
-	case 2:
-		d->flags ^= VRING_DESC_F_NEXT;
-		break;
-	case 3:
-		d->flags |= (uint16_t)(gen_random(g) & ~7u); /* flags that mean nothing */
-		break;
-	case 4:
-		d->flags ^= VRING_DESC_F_INDIRECT;
-		break;
-	default:
-		d->flags = (uint16_t)gen_random(g);
-	}
-}
-
-/* Pieces from `from` on into an indirect table, described by d. */
-static inline void gen_table(struct gen *g, const struct gen_request *r, uint32_t from,
-			     struct vring_desc *d)
-{
-	struct vring_desc table[MAX_PIECES + 8 + 4];
-	uint32_t n = r->count - from, entries = n + below(g, 4);
-	bool backwards = one_in(g, 4); /* entry 0 comes first all the same */
-	memset(table, 0xff, sizeof(table));
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t at = backwards && i ? n - i : i;
-		uint32_t next = backwards ? n - i - 1 : i + 1;
-		gen_link(&table[at], &r->pieces[from + i], i + 1 == n, (uint16_t)next);
-	}
-	if (one_in(g, 16))
-		gen_bad_link(g, &table[below(g, n)], entries);
-	*d = (struct vring_desc){.addr = gen_place(g, entries * 16),
-				 .len = entries * 16,
-				 .flags = VRING_DESC_F_INDIRECT};
-	uint32_t at = 0;
-	if (model_find(d->addr, d->len, &at) == d->len)
-		memcpy(g->rig->memory + at, table, d->len);
-	struct gen_piece p = {d->addr, d->len, d->flags};
-	if (one_in(g, 32)) {
-		one_in(g, 2) ? gen_bad_len(g, &p) : gen_bad_address(g, &p);
-		d->addr = p.gpa;
-		d->len = p.len;
-	}
-	if (one_in(g, 32))
-		d->flags |= (uint16_t)(1 + below(g, 3)); /* with NEXT, WRITE or both */
-}
-
-/* Links the pieces with the ring's descriptors, some or all of them in a table.
- */
-static inline bool gen_chain(struct gen *g, const struct gen_request *r, uint16_t *head)
-{
-	struct hostile_ring *ring = &g->rig->ring;
-	bool table = one_in(g, 2);
-	uint32_t direct = !table ? r->count : one_in(g, 4) ? below(g, r->count) : 0;
-	uint32_t needed = direct + table;
-	if (g->next_id + needed > ring->size)
-		return false;
-	const uint16_t *ids = &g->ids[g->next_id];
-	g->next_id += needed;
-	*head = ids[0];
-	for (uint32_t i = 0; i < direct; i++)
-		gen_link(&ring->desc[ids[i]], &r->pieces[i], i + 1 == needed,
-			 i + 1 < needed ? ids[i + 1] : 0);
-	if (table)
-		gen_table(g, r, direct, &ring->desc[ids[direct]]);
-	if (one_in(g, 16))
-		gen_bad_link(g, &ring->desc[ids[below(g, needed)]], ring->size);
-	return true;
-}
-
 /* ---- A case
  * -----------------------------------------------------------------------------------------
  */
@@ -344,53 +252,6 @@ static inline void gen_begin(struct gen *g, struct hostile_rig *rig, uint64_t se
 		uint32_t j = below(g, i + 1);
 		g->ids[i] = g->ids[j];
 		g->ids[j] = (uint16_t)i;
-	}
-}
-
-static inline bool gen_request(struct gen *g, uint16_t *head)
-{
-	static struct gen_request r;
-	r.count = 0;
-	r.out_len = r.in_len = 0;
-	g->body(g, &r);
-	gen_cut(g, &r, r.out_len, r.out_cut, 0);
-	gen_cut(g, &r, r.in_len, r.in_cut, VRING_DESC_F_WRITE);
-	if (r.count == 0)
-		return false;
-	gen_fill(g, &r);
-	for (uint32_t i = below(g, 5) < 3 ? 0 : 1 + below(g, 3); i > 0 && r.count > 1; i--)
-		gen_bad_piece(g, &r);
-	return gen_chain(g, &r, head);
-}
-
-/* Offers up to MAX_CHAINS requests; heads gets theirs. Returns how many. */
-static inline uint32_t gen_requests(struct gen *g, uint16_t *heads)
-{
-	uint32_t want = one_in(g, 2) ? 1 : 1 + below(g, MAX_CHAINS), n = 0;
-	while (n < want && gen_request(g, &heads[n]))
-		ring_offer(&g->rig->ring, heads[n++]);
-	return n;
-}
-
-/* Now and then the available ring itself is wrong. */
-static inline bool gen_bad_ring(struct gen *g)
-{
-	struct hostile_ring *ring = &g->rig->ring;
-	switch (below(g, 200)) {
-	case 0:
-		ring->avail_next += (uint16_t)gen_random(g);
-		return true;
-	case 1:
-		ring->avail_next += (uint16_t)below(g, ring->size * 2);
-		return true;
-	case 2:
-		ring_offer(ring, (uint16_t)gen_random(g));
-		return true;
-	case 3:
-		ring_offer(ring, (uint16_t)below(g, ring->size));
-		return true;
-	default:
-		return false;
 	}
 }
 

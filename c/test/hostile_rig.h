@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * A device on a reactor, and its ring in memory that the test writes as a
- * hostile driver would: byte by byte, with no driver code between.
- */
+/* A device on a reactor, its memory and disk, and the ring that it is given. */
 #ifndef VHC_HOSTILE_RIG_H
 #define VHC_HOSTILE_RIG_H
 
@@ -18,7 +15,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "vhostctl.h"
+#include "hostile_ring.h"
 
 #define KIB 1024u
 #define MEMORY (240 * KIB)
@@ -30,6 +27,7 @@
 #define MAX_SECTORS 64u /* of a discard or write zeroes segment */
 #define MAX_SEGMENTS 4u
 #define SERIAL "hostile-serial-00020"
+#define CASE_SLACK 16u /* entries behind a packed ring's own table, as memory has them */
 
 #define F(bit) (UINT64_C(1) << (bit))
 #define BLK_FEATURES                                                                               \
@@ -37,6 +35,7 @@
 	 F(VIRTIO_F_VERSION_1))
 #define INDIRECT F(VIRTIO_RING_F_INDIRECT_DESC)
 #define EVENT_IDX F(VIRTIO_RING_F_EVENT_IDX)
+#define PACKED F(VIRTIO_F_RING_PACKED)
 
 /*
  * Two regions that adjoin for the guest though not here, and one near the end
@@ -57,31 +56,6 @@ static const struct hostile_region regions[3] = {
 #define GPA_C regions[2].gpa
 #define USER_BASE UINT64_C(0x7f0000000000)
 
-/* What a ring is served as. */
-enum ring_kind {
-	BLK_RING,
-	REQUEST_RING, /* of a virtio-scsi device */
-	CONTROL_RING, /* each request goes up as it is */
-	EVENT_RING,
-	NUM_RING_KINDS,
-};
-
-struct hostile_ring {
-	struct vhc_ring *handle;
-	enum ring_kind kind;
-	uint32_t id, size;
-	uint64_t features;
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
-	int kick, call, err;
-	uint16_t avail_next; /* entries made available */
-	uint16_t used_seen;
-	bool running, broken, stopped;
-	int broken_status;
-	uint16_t base; /* where it stopped */
-};
-
 struct hostile_rig {
 	int memfd;
 	uint8_t *memory;
@@ -94,6 +68,9 @@ struct hostile_rig {
 	struct vhc_blk *blk;
 	struct vhc_stats *stats;
 	struct hostile_ring ring;
+	struct vhc_inflight *inflight; /* of the next ring, or NULL */
+	uint32_t inflight_index;
+	void (*meddle)(void); /* writes where it should not, all the time; or NULL */
 	uint32_t next_id;
 	bool neighbour_stopped, neighbour_broken;
 	struct vhc_scsi_config scsi; /* of the next request ring */
@@ -148,7 +125,7 @@ static inline void rig_take_upcall(struct hostile_rig *rig, const struct vhc_upc
 		ring->broken_status = upcall->status;
 	} else if (upcall->type == VHC_UPCALL_RING_STOPPED) {
 		ring->stopped = true;
-		ring->base = (uint16_t)upcall->arg;
+		ring->base = (uint32_t)upcall->arg;
 	} else if (rig->take) {
 		rig->take(upcall);
 	} else {
@@ -168,6 +145,8 @@ static inline void rig_pump(struct hostile_rig *rig)
 		(void)!read(rig->upcalls_info.fd, bytes, sizeof(bytes));
 	if (rig->act)
 		rig->act();
+	if (rig->meddle)
+		rig->meddle();
 }
 
 /* Waits for a condition; the alarm ends a wait that takes too long. */
@@ -183,11 +162,6 @@ static inline void rig_pump(struct hostile_rig *rig)
 /* ---- The ring
  * --------------------------------------------------------------------- */
 
-static inline uint16_t ring_used_idx(const struct hostile_ring *ring)
-{
-	return __atomic_load_n(&ring->used->idx, __ATOMIC_ACQUIRE);
-}
-
 /* The table of regions as the device has it; the ring keeps it alive. */
 static inline struct vhc_mem *rig_share(struct hostile_rig *rig)
 {
@@ -202,14 +176,31 @@ static inline struct vhc_mem *rig_share(struct hostile_rig *rig)
 	return mem;
 }
 
-static inline void ring_place(struct hostile_rig *rig, uint32_t size)
+/* Lays an empty ring out. base: where its indices start, or its place and wrap counter. */
+static inline void ring_lay_out(struct hostile_rig *rig, uint32_t size, uint16_t base)
 {
+	static struct vring_desc own[MAX_RING + CASE_SLACK];
 	struct hostile_ring *ring = &rig->ring;
 	memset(rig->memory, 0, RING_AREA);
+	memset(own, 0, sizeof(own));
 	ring->size = size;
-	ring->desc = (struct vring_desc *)rig->memory;
+	ring->packed = ring->features & PACKED;
+	ring->desc = ring->packed ? own : (struct vring_desc *)rig->memory;
 	ring->avail = (struct vring_avail *)(rig->memory + AVAIL_AT);
 	ring->used = (struct vring_used *)(rig->memory + USED_AT);
+	ring->ring = (struct vring_packed_desc *)rig->memory;
+	ring->device_event = (uint32_t *)(rig->memory + USED_AT);
+	if (ring->packed)
+		packed_begin(ring, (struct ring_place){(uint16_t)((base & ~WRAP_BIT) % size),
+						       base & WRAP_BIT});
+	else
+		ring->avail->idx = ring->used->idx = ring->avail_next = ring->used_seen = base;
+}
+
+/* Where it begins, as struct vhc_ring_config has it. */
+static inline uint32_t ring_start(const struct hostile_ring *ring)
+{
+	return ring->packed ? place_bits(ring->reach) * 0x10001u : ring->used_seen;
 }
 
 static inline int ring_serve(struct hostile_rig *rig)
@@ -227,37 +218,59 @@ static inline int ring_serve(struct hostile_rig *rig)
 	}
 }
 
-/* Makes a ring (up to 256 entries) and gives it to the reactor. base: where its
- * indices start. */
-static inline bool rig_start_ring(struct hostile_rig *rig, enum ring_kind kind, uint32_t size,
-				  uint64_t features, uint16_t base)
+static inline struct vhc_ring_config ring_config(const struct hostile_rig *rig,
+						 const struct vhc_mem *mem, uint32_t base)
+{
+	const struct hostile_ring *ring = &rig->ring;
+	return (struct vhc_ring_config){
+	    .mem = (uint64_t)mem,
+	    .features = ring->features,
+	    .desc = USER_BASE,
+	    .avail = USER_BASE + AVAIL_AT,
+	    .used = USER_BASE + USED_AT,
+	    .stats = (uint64_t)rig->stats,
+	    .inflight = (uint64_t)rig->inflight,
+	    .log_used = UINT64_MAX,
+	    .size = ring->size,
+	    .base = base,
+	    .index = rig->inflight_index,
+	    .kick_fd = ring->kick,
+	    .call_fd = ring->call,
+	    .err_fd = ring->err,
+	    .id = ring->id,
+	};
+}
+
+/* Lays a ring out that rig_create_ring makes. */
+static inline void rig_new_ring(struct hostile_rig *rig, enum ring_kind kind, uint32_t size,
+				uint64_t features, uint16_t base)
 {
 	struct hostile_ring *ring = &rig->ring;
 	*ring = (struct hostile_ring){.kind = kind, .id = ++rig->next_id, .features = features};
 	ring->kick = vhc_eventfd();
 	ring->call = vhc_eventfd();
 	ring->err = vhc_eventfd();
-	ring_place(rig, size);
-	ring->avail->idx = ring->used->idx = ring->avail_next = ring->used_seen = base;
-	struct vhc_mem *mem = rig_share(rig);
+	ring_lay_out(rig, size, base);
 	rig->stats->inflight = 0; /* a ring that broke leaves what it was */
-	const struct vhc_ring_config config = {
-	    .mem = (uint64_t)mem,
-	    .features = features,
-	    .desc = USER_BASE,
-	    .avail = USER_BASE + AVAIL_AT,
-	    .used = USER_BASE + USED_AT,
-	    .stats = (uint64_t)rig->stats,
-	    .size = size,
-	    .base = base,
-	    .kick_fd = ring->kick,
-	    .call_fd = ring->call,
-	    .err_fd = ring->err,
-	    .id = ring->id,
-	};
-	bool ok = CHECK_EQ(vhc_ring_create(&config, &ring->handle), 0);
+}
+
+/* Makes the device's side of it: vhc_ring_create's result. */
+static inline int rig_create_ring(struct hostile_rig *rig, uint32_t base)
+{
+	struct vhc_mem *mem = rig_share(rig);
+	const struct vhc_ring_config config = ring_config(rig, mem, base);
+	const int result = vhc_ring_create(&config, &rig->ring.handle);
 	vhc_mem_release(mem);
-	if (!ok)
+	return result;
+}
+
+/* Makes a ring (up to MAX_RING entries) and gives it to the reactor. */
+static inline bool rig_start_ring(struct hostile_rig *rig, enum ring_kind kind, uint32_t size,
+				  uint64_t features, uint16_t base)
+{
+	struct hostile_ring *ring = &rig->ring;
+	rig_new_ring(rig, kind, size, features, base);
+	if (!CHECK_EQ(rig_create_ring(rig, ring_start(ring)), 0))
 		return false;
 	ring->running = CHECK_EQ(ring_serve(rig), 0);
 	return ring->running;
@@ -266,30 +279,20 @@ static inline bool rig_start_ring(struct hostile_rig *rig, enum ring_kind kind, 
 static inline void rig_stop_ring(struct hostile_rig *rig)
 {
 	struct hostile_ring *ring = &rig->ring;
-	if (!ring->handle)
+	if (!ring->id || ring->kick < 0)
 		return;
 	if (ring->running) {
 		CHECK_EQ(vhc_reactor_stop_ring(rig->reactor, ring->handle), 0);
 		RIG_AWAIT(rig, ring->stopped);
 	}
-	vhc_ring_release(ring->handle);
+	if (ring->handle)
+		vhc_ring_release(ring->handle);
 	close(ring->kick);
 	close(ring->call);
 	close(ring->err);
 	ring->running = false;
 	ring->handle = NULL;
-}
-
-/* Puts a head in the available ring, not yet visible. */
-static inline void ring_offer(struct hostile_ring *ring, uint16_t head)
-{
-	ring->avail->ring[ring->avail_next++ % ring->size] = head;
-}
-
-static inline void ring_show(struct hostile_ring *ring, uint16_t idx)
-{
-	__atomic_store_n(&ring->avail->idx, idx, __ATOMIC_SEQ_CST);
-	vhc_eventfd_signal(ring->kick);
+	ring->kick = -1;
 }
 
 /* ---- The device

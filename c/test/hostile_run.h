@@ -3,8 +3,8 @@
 #ifndef VHC_HOSTILE_RUN_H
 #define VHC_HOSTILE_RUN_H
 
+#include "hostile_link.h"
 #include "hostile_neighbour.h"
-#include "hostile_random.h"
 
 struct fuzz {
 	struct hostile_rig rig;
@@ -12,7 +12,9 @@ struct fuzz {
 	struct model model;
 	/* Cases by kind: compared with the model; not; rings broken. */
 	uint64_t clean[NUM_RING_KINDS], wild[NUM_RING_KINDS], broken[NUM_RING_KINDS];
-	bool was_wild; /* the last: the ring's indices say nothing any more */
+	uint64_t packed[NUM_RING_KINDS]; /* of the first, those on packed rings */
+	bool disturbed;			 /* the case: its memory changes while it runs */
+	bool was_wild;			 /* the last: the ring's indices say nothing any more */
 };
 
 static struct fuzz fuzz;
@@ -20,19 +22,30 @@ static struct fuzz fuzz;
 /* ---- Running what was offered
  * ------------------------------------------------------ */
 
-/* True when the device has nothing left to do: it has used all, or given the
- * ring up. */
-static inline bool at_rest(const struct hostile_ring *ring)
+/* Whether the ring has to break, as nothing changes what has it do so. */
+static inline bool must_break(const struct hostile_ring *ring)
 {
-	uint16_t avail = __atomic_load_n(&ring->avail->idx, __ATOMIC_SEQ_CST);
-	return ring->broken || ring_used_idx(ring) == avail;
+	return ring->must_break && !fuzz.disturbed;
+}
+
+/* True when the device has nothing left to do: it has used all, or given the ring up. */
+static inline bool at_rest(struct hostile_ring *ring)
+{
+	if (ring->broken)
+		return true;
+	if (!ring->packed)
+		return ring_used_idx(ring) == __atomic_load_n(&ring->avail->idx, __ATOMIC_SEQ_CST);
+	if (ring->vague)
+		return !must_break(ring) && packed_is_quiet(ring, fuzz.rig.stats);
+	ring_used_idx(ring);
+	return ring->num_back == ring->num_offers;
 }
 
 static inline bool run_offered(void (*meanwhile)(void *), void *arg)
 {
 	struct hostile_rig *rig = &fuzz.rig;
 	neighbour_begin(&fuzz.neighbour);
-	ring_show(&rig->ring, rig->ring.avail_next);
+	ring_show(&rig->ring);
 	if (meanwhile) {
 		meanwhile(arg);
 		vhc_eventfd_signal(rig->ring.kick);
@@ -41,25 +54,71 @@ static inline bool run_offered(void (*meanwhile)(void *), void *arg)
 	return neighbour_end(&fuzz.neighbour, rig);
 }
 
+/* Counts a case that is compared with the model. */
+static inline void count_clean(void)
+{
+	const struct hostile_ring *ring = &fuzz.rig.ring;
+	fuzz.clean[ring->kind]++;
+	fuzz.packed[ring->kind] += ring->packed;
+}
+
 /* A ring that broke has said so on its err descriptor. */
 static inline bool says_broken(const struct hostile_ring *ring)
 {
 	return CHECK(ring->broken_status < 0) && CHECK(check_readable(ring->err, 0));
 }
 
+static inline bool breaks_if_it_must(void)
+{
+	const struct hostile_ring *ring = &fuzz.rig.ring;
+	return !must_break(ring) || CHECK_EQ(ring->broken_status, -EPROTO);
+}
+
 /* ---- Comparing with the model
  * ---------------------------------------------------------- */
+
+/* What a packed ring offers is what the device will find there, whatever was meant. */
+static inline void read_offers(void)
+{
+	struct hostile_ring *ring = &fuzz.rig.ring;
+	static struct model_offers found;
+	model_parse(&fuzz.model, ring, &found);
+	memcpy(ring->offers, found.all, sizeof(found.all));
+	ring->num_offers = found.count;
+	ring->vague = found.vague || found.breaks || found.count > MAX_CHAINS;
+	ring->must_break = found.breaks && found.count == 0;
+}
 
 static inline void snapshot(void)
 {
 	struct model *m = &fuzz.model;
-	m->size = fuzz.rig.ring.size;
-	m->indirect = fuzz.rig.ring.features & INDIRECT;
+	struct hostile_ring *ring = &fuzz.rig.ring;
+	if (ring->packed)
+		packed_commit(ring);
+	m->size = ring->size;
+	m->packed = ring->packed;
+	m->indirect = ring->features & INDIRECT;
 	m->discarded = false;
 	memcpy(m->memory, fuzz.rig.memory, MEMORY);
-	/* The index is about to be shown. */
-	((struct vring_avail *)(m->memory + AVAIL_AT))->idx = fuzz.rig.ring.avail_next;
 	memcpy(m->disk, (const void *)fuzz.rig.pages.addr, DISK_BYTES);
+	/* This is about to be shown. */
+	if (!ring->packed)
+		((struct vring_avail *)(m->memory + AVAIL_AT))->idx = ring->avail_next;
+	else if (ring->holds)
+		((struct vring_packed_desc *)m->memory)[ring->held_at].flags = ring->held;
+	if (ring->packed)
+		read_offers();
+}
+
+/* The heads of what was offered, of which the test meant n. Returns how many there are. */
+static inline uint32_t offered_heads(uint16_t *heads, uint32_t n)
+{
+	const struct hostile_ring *ring = &fuzz.rig.ring;
+	if (!ring->packed)
+		return n;
+	for (n = 0; n < ring->num_offers && n < MAX_CHAINS; n++)
+		heads[n] = ring->offers[n].head;
+	return n;
 }
 
 static inline struct model_answer model_head(uint16_t head)
@@ -82,12 +141,31 @@ static inline bool same_bytes(uint32_t from, uint32_t to)
 	return CHECK(!"the memory changes still");
 }
 
-/* Beside buffers the device may write the used ring alone. */
+/* Has the model write the used descriptors of a packed ring, in the order in which they came. */
+static inline bool model_uses(void)
+{
+	struct hostile_ring *ring = &fuzz.rig.ring;
+	bool ok = true;
+	for (uint16_t i = ring->used_seen; ring->packed && i != ring_used_idx(ring); i++) {
+		const struct ring_use use = ring_used_at(ring, i);
+		struct vring_packed_desc *d =
+		    &((struct vring_packed_desc *)fuzz.model.memory)[use.place.at];
+		const uint16_t write = use.len ? VRING_DESC_F_WRITE : 0;
+		ok = ok && CHECK_EQ(use.flags, flags_used(use.place) | write);
+		d->len = use.len;
+		d->id = use.id;
+		d->flags = use.flags;
+	}
+	return ok;
+}
+
+/* Beside buffers the device may write the used ring alone, or its event structure. */
 static inline bool memory_is_the_models(void)
 {
 	const struct model *m = &fuzz.model;
+	const uint32_t behind = fuzz.rig.ring.packed ? USED_AT + 4 : RING_AREA;
 	return m->discarded ||
-	       (same_bytes(0, USED_AT) && same_bytes(RING_AREA, MEMORY) &&
+	       (model_uses() && same_bytes(0, USED_AT) && same_bytes(behind, MEMORY) &&
 		CHECK(!memcmp(m->disk, (const void *)fuzz.rig.pages.addr, DISK_BYTES)));
 }
 
@@ -97,10 +175,9 @@ static inline bool used_length(uint16_t head, uint32_t n, uint32_t *len)
 {
 	const struct hostile_ring *ring = &fuzz.rig.ring;
 	for (uint32_t i = 0; i < n; i++) {
-		const struct vring_used_elem *used =
-		    &ring->used->ring[(uint16_t)(ring->used_seen + i) % ring->size];
-		if (used->id == head) {
-			*len = used->len;
+		const struct ring_use use = ring_used_at(ring, (uint16_t)(ring->used_seen + i));
+		if (use.head == head) {
+			*len = use.len;
 			return true;
 		}
 	}
@@ -110,7 +187,7 @@ static inline bool used_length(uint16_t head, uint32_t n, uint32_t *len)
 static inline bool answers_are_the_models(const uint16_t *heads, const struct model_answer *answers,
 					  uint32_t n)
 {
-	const struct hostile_ring *ring = &fuzz.rig.ring;
+	struct hostile_ring *ring = &fuzz.rig.ring;
 	if (!CHECK(!ring->broken) ||
 	    !CHECK_EQ((uint16_t)(ring_used_idx(ring) - ring->used_seen), n))
 		return false;
@@ -157,7 +234,8 @@ static inline bool chains_overlap(const uint16_t *heads, uint32_t n)
 {
 	static struct spans s;
 	s.count = 0;
-	add_span(&s, GPA_A, USED_AT, false);
+	/* The device writes on a packed ring. */
+	add_span(&s, GPA_A, USED_AT, fuzz.rig.ring.packed);
 	add_span(&s, GPA_A + USED_AT, RING_AREA - USED_AT, true);
 	for (uint32_t i = 0; i < n; i++)
 		add_chain(&s, heads[i]);
@@ -183,7 +261,7 @@ static inline void disturb(void *arg)
 	for (uint32_t i = 1 + below(g, 200); i > 0; i--) {
 		uint32_t at = below(g, one_in(g, 2) ? USED_AT : 40 * KIB);
 		if (at >= USED_AT && at < RING_AREA)
-			continue; /* the used ring tells us how far the device is */
+			continue; /* that tells us how far the device is */
 		__atomic_store_n(&memory[at], (uint8_t)gen_random(g), __ATOMIC_RELAXED);
 	}
 }

@@ -34,7 +34,7 @@ static inline bool run_control_clean(struct gen *g)
 		good += c->good;
 	}
 	neighbour_begin(&fuzz.neighbour);
-	ring_show(&fuzz.rig.ring, fuzz.rig.ring.avail_next);
+	ring_show(&fuzz.rig.ring);
 	RIG_AWAIT(&fuzz.rig, fuzz.rig.ring.broken || used_now() + scsi.num_ups >= sim.n);
 	if (!CHECK_EQ(scsi.num_ups, good) || !used_are_right())
 		return false;
@@ -118,10 +118,9 @@ static inline bool event_used_are_right(void)
 		return false;
 	for (uint32_t i = 0; i < events.taken; i++) {
 		const struct command *c = &sim.commands[i];
-		const struct vring_used_elem *used =
-		    &ring->used->ring[(uint16_t)(ring->used_seen + i) % ring->size];
-		if (!CHECK_EQ(used->id, c->head) ||
-		    (!(c->good && c->in_len < 16) && !CHECK_EQ(used->len, c->len)))
+		const struct ring_use use = ring_used_at(ring, (uint16_t)(ring->used_seen + i));
+		if (!CHECK_EQ(use.head, c->head) ||
+		    (!(c->good && c->in_len < 16) && !CHECK_EQ(use.len, c->len)))
 			return false;
 	}
 	return true;
@@ -144,7 +143,7 @@ static inline bool run_event_clean(struct gen *g)
 	for (uint32_t i = 0; i < sim.n; i++)
 		sim.commands[i].state = IS_UP;
 	neighbour_begin(&fuzz.neighbour);
-	ring_show(&fuzz.rig.ring, fuzz.rig.ring.avail_next);
+	ring_show(&fuzz.rig.ring);
 	/* It takes buffers of its own accord only to tell of what was lost. */
 	if (events.missed)
 		model_event(none);
@@ -174,6 +173,8 @@ static inline bool nothing_else_changed(void)
 	const uint8_t *was = fuzz.model.memory, *is = fuzz.rig.memory;
 	memset(may, 0, sizeof(may));
 	memset(may + USED_AT, 1, RING_AREA - USED_AT);
+	if (fuzz.rig.ring.packed)
+		memset(may, 1, fuzz.rig.ring.size * 16);
 	for (uint32_t i = 0; i < sim.n; i++) {
 		const struct model_chain *chain = &sim.commands[i].chain;
 		for (uint32_t p = 0; sim.commands[i].good && p < chain->count; p++) {
@@ -207,7 +208,7 @@ static inline bool run_scsi_wild(struct gen *g, bool disturbed, bool orderly)
 	const bool is_event = rig->ring.kind == EVENT_RING;
 	const uint8_t event[16] = {1};
 	neighbour_begin(&fuzz.neighbour);
-	ring_show(&rig->ring, rig->ring.avail_next);
+	ring_show(&rig->ring);
 	if (disturbed)
 		disturb(g);
 	for (uint32_t i = rig->ring.kind == REQUEST_RING ? below(g, 6) : 0; i > 0; i--)
@@ -222,7 +223,7 @@ static inline bool run_scsi_wild(struct gen *g, bool disturbed, bool orderly)
 	if (!neighbour_end(&fuzz.neighbour, rig) || !check_ok)
 		return false;
 	if (!orderly || is_event || early)
-		return true;
+		return is_event || early || breaks_if_it_must();
 	return CHECK(!rig->ring.broken) && each_came_back_once() && nothing_else_changed();
 }
 
@@ -230,36 +231,43 @@ static inline bool run_scsi_wild(struct gen *g, bool disturbed, bool orderly)
  * ---------------------------------------------------------------------------------
  */
 
+/* Makes the requests of a kind of ring. */
+static inline void (*scsi_body(enum ring_kind kind))(struct gen *, struct gen_request *)
+{
+	return kind == BLK_RING	      ? gen_blk_body
+	       : kind == REQUEST_RING ? gen_scsi_body
+	       : kind == CONTROL_RING ? gen_control_body
+				      : gen_event_body;
+}
+
 static inline bool run_random_scsi(struct gen *g)
 {
 	const enum ring_kind kind = fuzz.rig.ring.kind;
 	const bool chaos = one_in(g, 8), disturbed = one_in(g, 16);
 	uint16_t heads[MAX_CHAINS];
-	static void (*const bodies[])(struct gen *, struct gen_request *) = {
-	    [REQUEST_RING] = gen_scsi_body,
-	    [CONTROL_RING] = gen_control_body,
-	    [EVENT_RING] = gen_event_body,
-	};
-	g->body = bodies[kind];
+	g->body = scsi_body(kind);
 	if (chaos || disturbed)
 		scsi_by_chance(gen_random(g));
 	else if (kind == REQUEST_RING)
 		change_units(g);
-	const uint32_t n = gen_requests(g, heads);
+	uint32_t n = gen_requests(g, heads);
 	const bool bad_ring = gen_bad_ring(g);
 	snapshot();
+	n = offered_heads(heads, n);
 	sim_begin(heads, n);
 	const bool overlap = chains_overlap(heads, n);
-	fuzz.was_wild = chaos || disturbed || bad_ring || overlap || sim.vague;
-	scsi.stray = disturbed || bad_ring || overlap;
-	fuzz.rig.ring.used_seen = ring_used_idx(&fuzz.rig.ring);
+	struct hostile_ring *ring = &fuzz.rig.ring;
+	fuzz.disturbed = disturbed;
+	ring->vague |= disturbed || overlap;
+	scsi.stray = disturbed || bad_ring || overlap || ring->vague;
+	fuzz.was_wild = chaos || scsi.stray || sim.vague;
 	if (fuzz.was_wild) {
 		if (!scsi.chance)
 			scsi_by_chance(gen_random(g));
 		fuzz.wild[kind]++;
-		return run_scsi_wild(g, disturbed, !disturbed && !bad_ring && !overlap);
+		return run_scsi_wild(g, disturbed, !scsi.stray);
 	}
-	fuzz.clean[kind]++;
+	count_clean();
 	if (n == 0)
 		return true;
 	return kind == REQUEST_RING   ? run_scsi_clean(g)
@@ -292,6 +300,13 @@ static inline void scsi_before_ring(struct gen *g)
 	}
 }
 
+/* Where a ring has to have stopped that has given all back. */
+static inline uint32_t stopped_at(struct hostile_ring *ring)
+{
+	const uint16_t used = ring_used_idx(ring);
+	return ring->packed ? place_bits(ring->reach) * 0x10001u : used;
+}
+
 /* Ends a ring, whatever is still up or held. What was taken has come back then.
  */
 static inline void scsi_stop_ring(void)
@@ -303,7 +318,7 @@ static inline void scsi_stop_ring(void)
 		scsi_by_chance(rig->ring.id);
 	rig_stop_ring(rig);
 	if (!rig->ring.broken && !scsi.stray && rig->ring.kind != BLK_RING) {
-		CHECK_EQ(ring_used_idx(&rig->ring), rig->ring.base);
+		CHECK_EQ(stopped_at(&rig->ring), rig->ring.base);
 		CHECK_EQ(scsi.num_ups, 0);
 	}
 	if (!rig->ring.broken)

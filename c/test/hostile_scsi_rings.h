@@ -8,7 +8,7 @@
 static inline uint32_t used_len_at(uint32_t i)
 {
 	const struct hostile_ring *ring = &fuzz.rig.ring;
-	return ring->used->ring[(uint16_t)(ring->used_seen + i) % ring->size].len;
+	return ring_used_at(ring, (uint16_t)(ring->used_seen + i)).len;
 }
 
 static inline int send_one(uint32_t event)
@@ -33,7 +33,7 @@ static void event_buffers_wait(void)
 	OFFER(0);
 	OFFER(1);
 	neighbour_begin(&fuzz.neighbour);
-	ring_show(&rig->ring, rig->ring.avail_next);
+	ring_show(&rig->ring);
 	CHECK(neighbour_end(&fuzz.neighbour, rig));
 	CHECK_EQ(used_now(), 0);
 	CHECK_EQ(send_one(1), 1);
@@ -59,7 +59,7 @@ static void events_missed_are_told_of(void)
 		OFFER(i);
 	}
 	/* The device tells of it as soon as there is a buffer, and takes no other. */
-	ring_show(&rig->ring, rig->ring.avail_next);
+	ring_show(&rig->ring);
 	RIG_AWAIT(rig, used_now() == 1);
 	CHECK_EQ(event_at(DATA).event, MISSED);
 	CHECK(event_at(DATA).reason == 0 && event_at(DATA).lun[0] == 0);
@@ -78,13 +78,14 @@ static void event_buffers_that_do_not_do(void)
 	D(0, DATA, 16, 0, 0);
 	D(1, DATA + 16, 15, W, 0);
 	D(2, 0x800000, 16, W, 0);
-	D(3, DATA + 48, 16, N | W, 3);
+	/* A loop; or, as a packed ring has none, a table that is nowhere. */
+	D(3, DATA + 48, 16, rig->ring.packed ? I : N | W, 3);
 	D(4, DATA + 64, 0, W, 0);
 	D(5, DATA + 80, 7, N | W, 6);
 	D(6, DATA + 96, 20, W, 0);
 	for (uint16_t i = 0; i < 6; i++)
 		OFFER(i);
-	ring_show(&rig->ring, rig->ring.avail_next);
+	ring_show(&rig->ring);
 	CHECK_EQ(send_one(1), 1);
 	RIG_AWAIT(rig, used_now() == 6);
 	for (uint32_t i = 0; i < 5; i++)
@@ -100,8 +101,11 @@ static void event_ring_is_corrupt(void)
 {
 	struct hostile_rig *rig = &fuzz.rig;
 	scsi_case_ring(EVENT_RING);
-	OFFER(CASE_SIZE);
-	ring_show(&rig->ring, rig->ring.avail_next);
+	if (rig->ring.packed)
+		next_all_round(rig);
+	else
+		OFFER(CASE_SIZE);
+	ring_show(&rig->ring);
 	CHECK_EQ(send_one(1), 0);
 	RIG_AWAIT(rig, rig->ring.broken);
 	CHECK_EQ(rig->ring.broken_status, -EPROTO);
@@ -139,7 +143,7 @@ static void control_requests_go_up(void)
 	D(5, HDR, 0, N, 6); /* nothing in it */
 	D(6, STATUS + 2, 1, W, 0);
 	OFFER(5);
-	ring_show(&rig->ring, rig->ring.avail_next);
+	ring_show(&rig->ring);
 	RIG_AWAIT(rig, scsi.num_ups == 2 && used_now() == 1);
 	CHECK_EQ(used_len_at(0), 0);
 	CHECK(scsi.ups[0].info.out_len == 24 && scsi.ups[0].info.in_len == 1);
@@ -172,7 +176,7 @@ static void failed_commands_keep_their_data(void)
 	*in_header(rig, 1) = *in_header(rig, 3) = 255; /* the unit whose disk fails */
 	data_out(rig, sizeof(bytes));
 	for (int i = 0; i < 2; i++) {
-		ring_show(&rig->ring, rig->ring.avail_next);
+		ring_show(&rig->ring);
 		RIG_AWAIT(rig, scsi.num_ups == 1);
 		CHECK_EQ(scsi.ups[0].status, -EIO);
 		CHECK_EQ(scsi.ups[0].info.out_len, sizeof(bytes));

@@ -268,7 +268,7 @@ static inline bool run_scsi_clean(struct gen *g)
 {
 	const uint32_t show = showing();
 	neighbour_begin(&fuzz.neighbour);
-	ring_show(&fuzz.rig.ring, fuzz.rig.ring.avail_next);
+	ring_show(&fuzz.rig.ring);
 	/* Those that wait show in the statistics alone. */
 	RIG_AWAIT(&fuzz.rig, fuzz.rig.ring.broken || (used_now() + scsi.num_ups >= show &&
 						      used_now() + inflight_now() >= sim.n));
