@@ -92,6 +92,12 @@ bool reactor_poll_queues(struct vhc_reactor *reactor, uint64_t now)
 			reactor_note_touched(reactor, queue);
 			queue->last_work = now;
 			work = true;
+		} else if (__builtin_expect(mem_faulted(queue->ring->mem), 0)) {
+			/* A packed ring that is gone looks as if nothing were offered. */
+			queue->ring->broken = -EFAULT;
+		} else if (__builtin_expect(mem_faulted(queue->ring->mem), 0)) {
+			/* A packed ring that is gone reads like one with nothing in it. */
+			queue->ring->broken = -EFAULT;
 		} else if (is_idle(reactor, queue, now)) {
 			leaves = arm_queue(reactor, queue);
 		}
