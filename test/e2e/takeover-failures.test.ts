@@ -28,7 +28,7 @@ import {
 } from "../support/takeover.ts";
 
 const MIB = 1024 * 1024;
-const ROUNDS = Number(process.env.VHOSTCTL_TAKEOVER_ROUNDS ?? 4);
+const ROUNDS = Number(process.env.VHOSTCTL_TAKEOVER_ROUNDS ?? 2);
 /** Of descriptors, and of memory; Deno and sanitizers reserve more addresses than that for themselves. */
 const LIMITS =
 	"Deno" in globalThis || process.env.LD_PRELOAD

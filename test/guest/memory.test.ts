@@ -150,42 +150,47 @@ test("memory plugged and unplugged under I/O", () =>
 		},
 	));
 
-test("an IOMMU, with mappings that come and go", () =>
-	onStage(
-		{
-			options: ",iommu",
-			machine: {
-				type: "q35",
-				append: "intel_iommu=on iommu.strict=1 iommu.passthrough=0",
-				args: ["-device", "intel-iommu,device-iotlb=on"],
+// Both take long under emulation: see make soak.
+if (SOAK)
+	test("an IOMMU, with mappings that come and go", () =>
+		onStage(
+			{
+				options: ",iommu",
+				machine: {
+					type: "q35",
+					append: "intel_iommu=on iommu.strict=1 iommu.passthrough=0",
+					args: ["-device", "intel-iommu,device-iotlb=on"],
+				},
 			},
-		},
-		{ iommu_platform: "on", ats: "on", "disable-legacy": "on", packed: "on" },
-		async (stage) => {
-			const disks = (await stage.guest.run("virtio_disks")).trim().split("\n");
-			for (const line of disks)
-				assert.equal(line.split(" ")[1]?.[33], "1", "ACCESS_PLATFORM");
-			const groups = await stage.guest.run("ls /sys/kernel/iommu_groups");
-			assert.notEqual(groups.trim(), "", "the IOMMU is in use");
-			await startVerifying(stage);
-			await stage.guest.run("sleep 4");
-			await endVerifying(stage);
-			await stage.guest.reset();
-			await startVerifying(stage);
-			await stage.guest.run("sleep 2");
-			await endVerifying(stage);
-		},
-	));
+			{ iommu_platform: "on", ats: "on", "disable-legacy": "on", packed: "on" },
+			async (stage) => {
+				const disks = (await stage.guest.run("virtio_disks"))
+					.trim()
+					.split("\n");
+				for (const line of disks)
+					assert.equal(line.split(" ")[1]?.[33], "1", "ACCESS_PLATFORM");
+				const groups = await stage.guest.run("ls /sys/kernel/iommu_groups");
+				assert.notEqual(groups.trim(), "", "the IOMMU is in use");
+				await startVerifying(stage);
+				await stage.guest.run("sleep 4");
+				await endVerifying(stage);
+				await stage.guest.reset();
+				await startVerifying(stage);
+				await stage.guest.run("sleep 2");
+				await endVerifying(stage);
+			},
+		));
 
-test("postcopy migration", () =>
-	onStage(
-		{ count: 2, serve: ["--postcopy"], machine: { memory: "524280K" } },
-		{},
-		async (stage) => {
-			await startVerifying(stage);
-			await stage.guest.run("sleep 1");
-			await stage.guest.migrate(stage.devices(1), true);
-			await stage.guest.run("sleep 2");
-			await endVerifying(stage);
-		},
-	));
+if (SOAK)
+	test("postcopy migration", () =>
+		onStage(
+			{ count: 2, serve: ["--postcopy"], machine: { memory: "524280K" } },
+			{},
+			async (stage) => {
+				await startVerifying(stage);
+				await stage.guest.run("sleep 1");
+				await stage.guest.migrate(stage.devices(1), true);
+				await stage.guest.run("sleep 2");
+				await endVerifying(stage);
+			},
+		));

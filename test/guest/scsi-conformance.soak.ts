@@ -5,7 +5,6 @@ import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { type Instance, startInstance } from "../support/instance.ts";
-import { SOAK } from "../support/soak.ts";
 import { bootUml } from "../support/uml.ts";
 
 const MIB = 1024 * 1024;
@@ -54,8 +53,7 @@ done
 echo "ran $ran"
 `;
 
-// Over memory alone it takes a minute less.
-for (const [name, createDisk] of SOAK ? DISKS : DISKS.slice(0, 1))
+for (const [name, createDisk] of DISKS)
 	test(`iscsi-test-cu passes, over ${name}`, async (t) => {
 		const instance = await startInstance();
 		t.after(() => instance.stop());
