@@ -145,6 +145,7 @@ static inline void leave_packed(struct gen *g, uint32_t n)
 	const struct hostile_ring *ring = &fuzz.rig.ring;
 	const struct vring_packed_desc *shown = (const struct vring_packed_desc *)fuzz.model.memory;
 	struct spec_packed *r = region_part();
+	uint64_t counter = gen_random(g) >> 1;
 	uint16_t at = 0;
 	r->version = 1;
 	r->desc_num = (uint16_t)region.config.queue_size;
@@ -157,8 +158,9 @@ static inline void leave_packed(struct gen *g, uint32_t n)
 		    .inflight = 1,
 		    .num = offer->count,
 		    .last = (uint16_t)(at + offer->count - 1),
-		    .counter = i * (1 + below(g, 1000)) + 5 * i,
+		    .counter = counter,
 		};
+		counter += 1 + below(g, 3);
 		for (uint32_t k = 0; k < offer->count; k++, at++) {
 			const struct vring_packed_desc *d = &shown[(offer->head + k) % ring->size];
 			r->desc[at].addr = d->addr;
