@@ -159,11 +159,12 @@ test("with --reconnect it goes on when the device is back", async () => {
 		),
 	);
 	try {
+		// A device that goes before the driver has set it up is none to wait for.
 		const running = async () => {
-			const [vm] = (await device.rpc("vhost_get_controllers")) as [
-				{ sessions: { started: boolean }[] },
-			];
-			return vm.sessions.some(({ started }) => started);
+			const { bdevs } = (await device.rpc("bdev_get_iostat")) as {
+				bdevs: { num_read_ops: number }[];
+			};
+			return (bdevs[0]?.num_read_ops ?? 0) > 0;
 		};
 		for (let i = 0; i < 2; i++) {
 			await waitUntil(running, 20_000, () => `it runs\n${load.stderr()}`);
