@@ -25,9 +25,10 @@ import {
 } from "../support/driver.ts";
 import { type Instance, startInstance } from "../support/instance.ts";
 import { makeTempDir, removeTempDir, waitUntil } from "../support/processes.ts";
+import { SOAK } from "../support/soak.ts";
 
 const MIB = 1024 * 1024;
-const KILLS = 10;
+const KILLS = SOAK ? 100 : 4;
 const PATIENCE_MS = 60_000;
 
 const SHAPE: LoadShape = {

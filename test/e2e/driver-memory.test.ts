@@ -2,7 +2,6 @@
 // Memory that comes and goes, and rings that stop and go on, under a load.
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import process from "node:process";
 import { test } from "node:test";
 import { createRuntime, type Runtime } from "../../src/engine/runtime.ts";
 import {
@@ -23,11 +22,12 @@ import {
 	stopIdle,
 } from "../support/driver.ts";
 import { startInstance } from "../support/instance.ts";
+import { SOAK } from "../support/soak.ts";
 
 const MIB = 1024 * 1024;
 const PATIENCE_MS = 30_000;
-/** In all, over both formats; under sanitizers everything takes longer. */
-const CHANGES = process.env.LD_PRELOAD ? 200 : 1000;
+/** In all, over both formats. */
+const CHANGES = SOAK ? 1000 : 200;
 /** Regions at the same time, besides the first one. */
 const SEVERAL = 7;
 
