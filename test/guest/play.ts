@@ -23,9 +23,9 @@ const DATA = {
 	scsi: [...scsiChecks, ...dataChecks],
 };
 
-/** In short: SCSI commands are the same in user-mode-linux, which is quicker. */
+/** In short: requests are the same in user-mode-linux, which is quicker. */
 const dataOf = (kind: GuestKind, transport: Transport) =>
-	kind === "qemu" && transport === "scsi" && !SOAK ? [] : DATA[transport];
+	kind === "qemu" && !SOAK ? [] : DATA[transport];
 
 /** And so is what disks go through. */
 function lifeOf(kind: GuestKind, transport: Transport) {
