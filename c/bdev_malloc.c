@@ -100,10 +100,16 @@ static void map_unmapped(const struct malloc_bdev *disk, uint64_t offset, uint64
 			atomic_exchange(&disk->map[page], 0);
 }
 
-/* A page of which a part was zeroed: it is what it was, but a copy of it is not. */
+/*
+ * A page of which a part was zeroed: it is what it was, but a copy of it is not. Where pages are
+ * kept, the zeroes must be seen before the map is looked at, as in map_written; where they are
+ * dropped the system saw to it.
+ */
 static void map_changed(const struct malloc_bdev *disk, uint64_t page)
 {
-	uint8_t state = atomic_load_explicit(&disk->map[page], memory_order_relaxed);
+	uint8_t state = disk->keeps_pages
+			    ? atomic_fetch_or(&disk->map[page], 0)
+			    : atomic_load_explicit(&disk->map[page], memory_order_relaxed);
 
 	while (state > PAGE_WRITTEN &&
 	       !atomic_compare_exchange_weak(&disk->map[page], &state, PAGE_WRITTEN))
@@ -112,8 +118,6 @@ static void map_changed(const struct malloc_bdev *disk, uint64_t page)
 
 static void map_edges_changed(const struct malloc_bdev *disk, uint64_t offset, uint64_t len)
 {
-	if (disk->keeps_pages)
-		atomic_thread_fence(memory_order_seq_cst);
 	map_changed(disk, offset / PAGE);
 	map_changed(disk, (offset + len - 1) / PAGE);
 }
