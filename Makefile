@@ -20,10 +20,10 @@ node_modules/.stamp: package-lock.json package.json
 	touch $@
 
 lib: need-build
-	$(MAKE) -C c lib
+	$(MAKE) -j$$(nproc) -C c lib
 
 programs: need-build
-	$(MAKE) -C c all
+	$(MAKE) -j$$(nproc) -C c all
 
 # From nothing: what was renamed must not stay, least of all tests.
 js: node_modules/.stamp

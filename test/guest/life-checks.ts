@@ -198,6 +198,13 @@ export const lifeChecks: [string, Check][] = [
 	["reset of the guest under I/O", resetUnderLoad],
 ];
 
+/** What befalls the machine: the transport has a part in it. */
+export const blkMachineChecks: [string, Check][] = [
+	["reset of the device under I/O", rebindUnderLoad],
+	...lifeChecks,
+	["deletion of the bdev under I/O", remove],
+];
+
 export const blkLifeChecks: [string, Check][] = [
 	["reset of the device", rebind],
 	["reset of the device under I/O", rebindUnderLoad],

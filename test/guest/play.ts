@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { SOAK } from "../support/soak.ts";
 import { blkChecks } from "./blk-checks.ts";
 import { dataChecks } from "./data-checks.ts";
-import { blkLifeChecks } from "./life-checks.ts";
+import { blkLifeChecks, blkMachineChecks } from "./life-checks.ts";
 import {
 	BACKINGS,
 	type GuestKind,
@@ -27,11 +27,12 @@ const DATA = {
 const dataOf = (kind: GuestKind, transport: Transport) =>
 	kind === "qemu" && !SOAK ? [] : DATA[transport];
 
+const LIFE = { blk: blkLifeChecks, scsi: scsiLifeChecks };
+const MACHINE = { blk: blkMachineChecks, scsi: scsiMachineChecks };
+
 /** And so is what disks go through. */
-function lifeOf(kind: GuestKind, transport: Transport) {
-	if (transport === "blk") return blkLifeChecks;
-	return kind === "qemu" && !SOAK ? scsiMachineChecks : scsiLifeChecks;
-}
+const lifeOf = (kind: GuestKind, transport: Transport) =>
+	(kind === "qemu" && !SOAK ? MACHINE : LIFE)[transport];
 
 export function play(kind: GuestKind, transport: Transport): void {
 	test(`${kind} guest, ${transport}`, async (t) => {

@@ -139,7 +139,6 @@ const resetDisks: Check = async (scene) => {
 export const scsiMachineChecks: [string, Check][] = [
 	["reset of the controller", rebind],
 	...lifeChecks.filter(([name]) => name.startsWith("reset")),
-	["reboot of the guest", reboot],
 ];
 
 export const scsiLifeChecks: [string, Check][] = [
