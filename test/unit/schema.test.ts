@@ -42,6 +42,16 @@ test("docs/rpc.md is what the schema says (npm run docs makes it)", () => {
 	);
 });
 
+test("methods say what they change as their names do", () => {
+	const alters = /_(delete|resize|rescan|remove)(_|$)/;
+	for (const name of NAMES) {
+		const { effect } = TABLE[name] as Method;
+		assert.equal(effect === "alters", alters.test(name), name);
+		if (/_(create|add)(_|$)/.test(name)) assert.equal(effect, "makes", name);
+		if (/_get_/.test(name)) assert.equal(effect, "none", name);
+	}
+});
+
 for (const name of NAMES) {
 	const { params, example } = TABLE[name] as Method;
 	const required = Object.entries(params.entries)

@@ -5,7 +5,13 @@ import { frameworkHandlers } from "./methods/framework.ts";
 import { ownHandlers } from "./methods/own.ts";
 import { scsiHandlers } from "./methods/scsi.ts";
 import { vhostHandlers } from "./methods/vhost.ts";
-import { checkParams, type MethodName, type Result } from "./schema.ts";
+import type { Effect } from "./schema/types.ts";
+import {
+	checkParams,
+	METHODS,
+	type MethodName,
+	type Result,
+} from "./schema.ts";
 
 /** A handler for every method of the schema. */
 export const HANDLERS: Handlers<MethodName> = {
@@ -16,8 +22,8 @@ export const HANDLERS: Handlers<MethodName> = {
 	...ownHandlers,
 };
 
-/** Names of methods that change what there is. */
-const CHANGING = /_(create|delete|resize|rescan|start|add|remove)(_|$)/;
+/** Of methods that change what a configuration describes. */
+const CHANGING: readonly Effect[] = ["makes", "sets", "alters"];
 
 /** Checks the parameters and carries a method out. Throws VhostctlError. */
 export async function callMethod<M extends MethodName>(
@@ -28,5 +34,6 @@ export async function callMethod<M extends MethodName>(
 	const checked = checkParams(method, params);
 	const work = async () => HANDLERS[method](context, checked);
 	const { handover } = context;
-	return handover && CHANGING.test(method) ? handover.change(work) : work();
+	const changes = CHANGING.includes(METHODS[method].effect);
+	return handover && changes ? handover.change(work) : work();
 }

@@ -84,6 +84,7 @@ export const PAGE_SIZES = ["4K", "2M", "1G", "thp"] as const;
 
 const mallocMethods = methods({
 	bdev_malloc_create: {
+		effect: "makes",
 		description: "Makes a RAM disk.",
 		params: object({
 			name: optional(name, "Name. Default: Malloc0, Malloc1, ..."),
@@ -110,6 +111,7 @@ const mallocMethods = methods({
 		example: { name: "Malloc0", block_size: 512, num_blocks: 131072 },
 	},
 	bdev_malloc_delete: {
+		effect: "alters",
 		description:
 			"Deletes a RAM disk. Controllers that serve it answer I/O with errors from then on.",
 		params: named,
@@ -117,6 +119,7 @@ const mallocMethods = methods({
 		example: { name: "Malloc0" },
 	},
 	bdev_malloc_resize: {
+		effect: "alters",
 		description:
 			"Makes a RAM disk larger or smaller, keeping what it holds. Guests see it at once.",
 		params: newSize,
@@ -128,6 +131,7 @@ const mallocMethods = methods({
 
 const nullMethods = methods({
 	bdev_null_create: {
+		effect: "makes",
 		description:
 			"Makes a disk that forgets what is written and reads as whatever is there.",
 		params: object({
@@ -150,12 +154,14 @@ const nullMethods = methods({
 		example: { name: "Null0", block_size: 512, num_blocks: 2097152 },
 	},
 	bdev_null_delete: {
+		effect: "alters",
 		description: "Deletes a null disk.",
 		params: named,
 		result: done,
 		example: { name: "Null0" },
 	},
 	bdev_null_resize: {
+		effect: "alters",
 		description: "Makes a null disk larger or smaller. Guests see it at once.",
 		params: newSize,
 		result: done,
@@ -178,6 +184,7 @@ const fileParams = {
 
 const fileMethods = methods({
 	bdev_aio_create: {
+		effect: "makes",
 		description:
 			"Makes a disk of a file or a block device. The same as bdev_uring_create under SPDK's other name: both use io_uring.",
 		params: object({
@@ -196,6 +203,7 @@ const fileMethods = methods({
 		example: { name: "disk0", filename: "/srv/disk0.img", block_size: 512 },
 	},
 	bdev_aio_delete: {
+		effect: "alters",
 		description:
 			"Deletes a disk that bdev_aio_create made. The file stays as it is.",
 		params: named,
@@ -203,6 +211,7 @@ const fileMethods = methods({
 		example: { name: "disk0" },
 	},
 	bdev_aio_rescan: {
+		effect: "alters",
 		description:
 			"Looks at the size of the file or block device again. Guests see a new size at once.",
 		params: named,
@@ -210,12 +219,14 @@ const fileMethods = methods({
 		example: { name: "disk0" },
 	},
 	bdev_uring_create: {
+		effect: "makes",
 		description: "Makes a disk of a file or a block device, with io_uring.",
 		params: object(fileParams),
 		result: bdevName,
 		example: { name: "disk1", filename: "/srv/disk1.img" },
 	},
 	bdev_uring_delete: {
+		effect: "alters",
 		description:
 			"Deletes a disk that bdev_uring_create made. The file stays as it is.",
 		params: named,
@@ -223,6 +234,7 @@ const fileMethods = methods({
 		example: { name: "disk1" },
 	},
 	bdev_uring_rescan: {
+		effect: "alters",
 		description:
 			"Looks at the size of the file or block device again. Guests see a new size at once.",
 		params: named,
@@ -233,6 +245,7 @@ const fileMethods = methods({
 
 const listMethods = methods({
 	bdev_get_bdevs: {
+		effect: "none",
 		description: "Lists the bdevs.",
 		params: object({
 			name: optional(name, "Only the bdev of this name or UUID"),
@@ -285,6 +298,7 @@ const statistics = union([
 
 const statsMethods = methods({
 	bdev_get_iostat: {
+		effect: "none",
 		description:
 			"Tells what bdevs did since they were made or their statistics reset. Latencies are in ticks of 1 ns; the largest and smallest are exact to 3.2%.",
 		params: object({
@@ -302,6 +316,7 @@ const statsMethods = methods({
 		example: { names: ["Malloc0"] },
 	},
 	bdev_reset_iostat: {
+		effect: "none",
 		description:
 			"Resets statistics of bdevs, for everybody who reads them through this socket.",
 		params: object({
@@ -312,6 +327,7 @@ const statsMethods = methods({
 		example: { name: "Malloc0" },
 	},
 	bdev_enable_histogram: {
+		effect: "sets",
 		description: "Starts (afresh) or stops a latency histogram of a bdev.",
 		params: object({
 			name: required(name, "Name or UUID of the bdev"),
@@ -337,6 +353,7 @@ const statsMethods = methods({
 		example: { name: "Malloc0", enable: true },
 	},
 	bdev_get_histogram: {
+		effect: "none",
 		description:
 			"Gives the histogram of a bdev: little-endian 64-bit counts in base64, laid out as SPDK's, in ticks of 1 ns.",
 		params: named,

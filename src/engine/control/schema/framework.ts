@@ -24,6 +24,8 @@ export const SIGNALS = [
 
 export const frameworkMethods = methods({
 	rpc_get_methods: {
+		effect: "none",
+		when: "always",
 		description: "Lists the methods.",
 		params: object({
 			current: optional(
@@ -35,6 +37,8 @@ export const frameworkMethods = methods({
 		result: array(string),
 	},
 	spdk_get_version: {
+		effect: "none",
+		when: "always",
 		description:
 			"Tells the version of vhostctl, where clients of SPDK look for SPDK's.",
 		params: none,
@@ -49,6 +53,8 @@ export const frameworkMethods = methods({
 		}),
 	},
 	spdk_kill_instance: {
+		effect: "none",
+		when: "always",
 		description:
 			"Sends a signal to the instance. SIGINT and SIGTERM end it cleanly.",
 		params: object({
@@ -58,6 +64,7 @@ export const frameworkMethods = methods({
 		example: { sig_name: "SIGTERM" },
 	},
 	framework_get_reactors: {
+		effect: "none",
 		description:
 			"Lists the reactors, the threads that move the bytes. busy and idle are in ticks of 1 ns.",
 		params: none,
@@ -87,6 +94,7 @@ export const frameworkMethods = methods({
 		}),
 	},
 	thread_get_stats: {
+		effect: "none",
 		description:
 			"Tells how busy each thread is, in ticks of 1 ns. A thread's pollers are its rings: active while polled, paused while they sleep until a kick.",
 		params: none,

@@ -54,6 +54,7 @@ const ring = object({
 
 export const ownMethods = methods({
 	vhostctl_get_stats: {
+		effect: "none",
 		description:
 			"Tells what everything did since it was made: reactors, bdevs, controllers with their connections and rings. Counters only grow; bdev_reset_iostat does not touch them.",
 		params: object({
@@ -99,6 +100,7 @@ export const ownMethods = methods({
 		own: true,
 	},
 	vhostctl_take_over: {
+		effect: "none",
 		description:
 			"Begins a takeover, as `vhostctl serve --takeover` does: offers all that the instance has to who connects next, within 5 seconds, to the socket that is told. Meanwhile methods that change something fail with E_BUSY. The instance ends when its successor serves, and goes on if that fails.",
 		params: object({
@@ -112,6 +114,7 @@ export const ownMethods = methods({
 		own: true,
 	},
 	vhostctl_get_hugepages: {
+		effect: "none",
 		description:
 			"Lists the system's reserved hugepages, by NUMA node (-1: the kernel knows none) and size in bytes.",
 		params: none,

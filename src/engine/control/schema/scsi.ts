@@ -20,6 +20,7 @@ const ctrlr = required(name, "Name of the controller");
 
 export const scsiMethods = methods({
 	vhost_create_scsi_controller: {
+		effect: "makes",
 		description:
 			"Makes a vhost-user-scsi controller: a socket, named after it in the socket directory, that serves SCSI targets. It has none at first.",
 		params: object({
@@ -33,6 +34,7 @@ export const scsiMethods = methods({
 		example: { ctrlr: "vhost.1", cpumask: "0x1", delay: true },
 	},
 	vhost_start_scsi_controller: {
+		effect: "sets",
 		description:
 			"Makes the socket of a controller that was made with delay. One that has its socket stays as it is.",
 		params: object({ ctrlr }),
@@ -40,6 +42,7 @@ export const scsiMethods = methods({
 		example: { ctrlr: "vhost.1" },
 	},
 	vhost_scsi_controller_add_target: {
+		effect: "makes",
 		description:
 			"Adds a bdev to a controller as a logical unit; front ends see it at once. The bdev is the controller's alone from then on. The result is the target's number.",
 		params: object({
@@ -58,6 +61,7 @@ export const scsiMethods = methods({
 		example: { ctrlr: "vhost.1", scsi_target_num: -1, bdev_name: "Malloc0" },
 	},
 	vhost_scsi_controller_remove_target: {
+		effect: "alters",
 		description:
 			"Takes a target from a controller; front ends see it at once. Ends when its I/O has ended.",
 		params: object({
@@ -75,6 +79,7 @@ export const scsiMethods = methods({
 		example: { ctrlr: "vhost.1", scsi_target_num: 0 },
 	},
 	scsi_get_devices: {
+		effect: "none",
 		description:
 			"Lists the targets of all controllers. id is the one that vhost_get_controllers tells.",
 		params: none,

@@ -1,9 +1,28 @@
 // SPDX-License-Identifier: MIT
 import * as v from "valibot";
 
+/**
+ * What a method does to what there is, which a configuration describes:
+ *
+ * - `none`: nothing; or nothing that a configuration has, as statistics;
+ * - `makes`: makes an object that a method of `alters` deletes;
+ * - `sets`: sets something; called again, it sets it anew;
+ * - `alters`: deletes, resizes and the like: the rest;
+ * - `ignored`: nothing, as what it sets for SPDK we have not; taken for its clients' sake.
+ *
+ * Configurations are made of calls of `makes`, `sets` and `ignored`.
+ */
+export type Effect = "none" | "makes" | "sets" | "alters" | "ignored";
+
 /** A method of the control socket: what it takes, what it gives, what it is for. */
 export interface Method {
 	readonly description: string;
+	readonly effect: Effect;
+	/**
+	 * When it may be called: only before framework_start_init (`startup`), or also before it.
+	 * Default: only after it.
+	 */
+	readonly when?: "startup" | "always";
 	readonly params: ParamsSchema;
 	readonly result: v.GenericSchema;
 	/** Parameters of a call that works, for the reference page. */

@@ -79,6 +79,7 @@ export const controllerParams = {
 
 export const vhostMethods = methods({
 	vhost_create_blk_controller: {
+		effect: "makes",
 		description:
 			"Makes a vhost-user-blk controller: a socket, named after it in the socket directory, that serves a bdev. A writable controller has its bdev to itself; read-only ones share theirs.",
 		params: object({
@@ -94,6 +95,7 @@ export const vhostMethods = methods({
 		example: { ctrlr: "vhost.0", dev_name: "Malloc0", cpumask: "0x1" },
 	},
 	vhost_get_controllers: {
+		effect: "none",
 		description:
 			"Lists the controllers, with the front ends that are connected to them.",
 		params: object({
@@ -103,6 +105,7 @@ export const vhostMethods = methods({
 		example: { name: "vhost.0" },
 	},
 	vhost_delete_controller: {
+		effect: "alters",
 		description:
 			"Deletes a controller and its socket. One that listens and has a front end connected is busy: the call waits a second for that to end, then fails. One that connects (client) hangs up. A vhost-user-scsi controller with targets is busy too: remove them first.",
 		params: object({ ctrlr: required(name, "Name of the controller") }),
