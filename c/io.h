@@ -85,6 +85,8 @@ struct bdev_channel {
 	uint32_t inflight; /* submitted and not completed; the backend counts */
 	int event_fd;	   /* signalled at each completion, waited for edge-triggered and never
 			      read by the reactor; -1: none, the channel is polled */
+	uint64_t due;	   /* tick at which poll wants to be called though nothing signals, and
+			      without event_fd not before; 0: none */
 };
 
 struct bdev_ops {

@@ -109,7 +109,7 @@ static int open_fds(struct vhc_reactor *reactor)
 	if (reactor->epoll_fd < 0 || reactor->wake_fd < 0 ||
 	    epoll_ctl(reactor->epoll_fd, EPOLL_CTL_ADD, reactor->wake_fd, &event))
 		return -errno;
-	return 0;
+	return reactor_open_timer(reactor);
 }
 
 static void reactor_free(struct vhc_reactor *reactor)
@@ -118,6 +118,8 @@ static void reactor_free(struct vhc_reactor *reactor)
 		close(reactor->epoll_fd);
 	if (reactor->wake_fd >= 0)
 		close(reactor->wake_fd);
+	if (reactor->timer_fd >= 0)
+		close(reactor->timer_fd);
 	vhc_stats_free((uint64_t)(uintptr_t)reactor->stats);
 	vhc_upcalls_release(reactor->upcalls);
 	pthread_cond_destroy(&reactor->answered);
@@ -140,7 +142,7 @@ static struct vhc_reactor *reactor_alloc(struct vhc_upcalls *upcalls,
 	reactor->check_ticks = tick_from_ns(CHECK_NS);
 	reactor->stats_ticks = tick_from_ns(STATS_NS);
 	reactor->number = atomic_fetch_add(&numbers, 1);
-	reactor->epoll_fd = reactor->wake_fd = -1;
+	reactor->epoll_fd = reactor->wake_fd = reactor->timer_fd = -1;
 	reactor->inbox_end = &reactor->inbox;
 	reactor->answers_end = &reactor->answers;
 	reactor->done_end = &reactor->done;

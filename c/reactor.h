@@ -3,7 +3,8 @@
  * A reactor's inside. What control threads call is in reactor.c (its life and
  * mailbox) and reactor_rings.c; what its own thread does, in reactor_loop.c (the
  * loop), reactor_mail.c (what it is asked), reactor_queues.c (rings that are
- * polled, asleep, broken, stopping) and reactor_channels.c (backends).
+ * polled, asleep, broken, stopping), reactor_channels.c (backends) and
+ * reactor_timer.c (how long it sleeps).
  */
 #ifndef VHC_REACTOR_H
 #define VHC_REACTOR_H
@@ -11,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/epoll.h>
 
 #include "io.h"
 #include "queue.h"
@@ -86,6 +88,7 @@ struct vhc_reactor {
 	uint32_t num_polled;
 	uint32_t num_armed;
 	bool exit;
+	bool timer_set;	     /* timer_fd may yet expire */
 	uint64_t last_work;  /* tick */
 	uint64_t next_check; /* tick at which a busy reactor looks at its descriptors */
 	uint64_t next_stats; /* tick at which it shows its statistics */
@@ -101,6 +104,7 @@ struct vhc_reactor {
 	uint64_t stats_ticks;
 	int epoll_fd;
 	int wake_fd;
+	int timer_fd; /* -1: epoll waits to the nanosecond by itself */
 	struct vhc_upcalls *upcalls;
 	pthread_t thread;
 	uint32_t number;
@@ -165,6 +169,18 @@ int reactor_get_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
 			struct reactor_channel **out);
 void reactor_put_channel(struct vhc_reactor *reactor, struct reactor_channel *of);
 void reactor_note_busy(struct vhc_reactor *reactor, struct reactor_channel *of);
-bool reactor_poll_channels(struct vhc_reactor *reactor);
+/* Polls channels with requests in flight but for those that are not due yet. */
+bool reactor_poll_channels(struct vhc_reactor *reactor, uint64_t now);
+
+/* reactor_timer.c */
+#define REACTOR_FOREVER UINT64_MAX
+/* Makes what reactor_wait needs; timer_fd is the caller's to close. Errors: -EMFILE, -ENOMEM. */
+int reactor_open_timer(struct vhc_reactor *reactor);
+/* Has the calling thread's sleeps end when they should. */
+void reactor_use_timer(void);
+/* epoll_wait for so many nanoseconds: 0 does not wait, REACTOR_FOREVER has no end. */
+int reactor_wait(struct vhc_reactor *reactor, struct epoll_event *events, int max, uint64_t ns);
+/* The tick at which a sleep has to end though nothing signals; UINT64_MAX: none. */
+uint64_t reactor_next_due(const struct vhc_reactor *reactor);
 
 #endif

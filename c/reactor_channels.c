@@ -63,14 +63,21 @@ void reactor_put_channel(struct vhc_reactor *reactor, struct reactor_channel *of
 	free(of);
 }
 
-bool reactor_poll_channels(struct vhc_reactor *reactor)
+/* Whether a channel has nothing to look for until a later moment. */
+static bool rests(const struct bdev_channel *channel, uint64_t now)
+{
+	return channel->event_fd < 0 && now < channel->due;
+}
+
+bool reactor_poll_channels(struct vhc_reactor *reactor, uint64_t now)
 {
 	struct reactor_channel **at = &reactor->busy_channels;
 	struct reactor_channel *of;
 	bool work = false;
 
 	while ((of = *at)) {
-		work |= of->channel->bdev->ops->poll(of->channel) > 0;
+		if (!rests(of->channel, now))
+			work |= of->channel->bdev->ops->poll(of->channel) > 0;
 		if (of->channel->inflight > 0) {
 			at = &of->next_busy;
 			continue;

@@ -21,15 +21,15 @@
 #include "tick.h"
 
 #define MAX_EVENTS 64
-/* Milliseconds between attempts to post upcalls that did not fit. */
-#define RETRY_MS 1
+/* Between attempts to post upcalls that did not fit. */
+#define RETRY_NS 1000000u
 
 /* ---- Waiting ---- */
 
-static void wait_events(struct vhc_reactor *reactor, int timeout_ms)
+static void wait_events(struct vhc_reactor *reactor, uint64_t ns)
 {
 	struct epoll_event events[MAX_EVENTS];
-	int n = epoll_wait(reactor->epoll_fd, events, MAX_EVENTS, timeout_ms);
+	int n = reactor_wait(reactor, events, MAX_EVENTS, ns);
 
 	/* The timer that guards signals: there is none to guard now. */
 	if (n < 0)
@@ -44,11 +44,14 @@ static void wait_events(struct vhc_reactor *reactor, int timeout_ms)
 	}
 }
 
-/* Whether requests are in flight that only polling, or polling for a while yet, will end. */
+/*
+ * Whether requests are in flight that only polling, or polling for a while yet, will
+ * end. What is due later is polled for then.
+ */
 static bool must_poll_channels(const struct vhc_reactor *reactor, uint64_t now)
 {
 	for (const struct reactor_channel *of = reactor->busy_channels; of; of = of->next_busy)
-		if (of->channel->event_fd < 0 || reactor->mode == VHC_MODE_POLL ||
+		if ((of->channel->event_fd < 0 && of->channel->due <= now) ||
 		    ticks_since(reactor->last_work, now) < reactor->spin_ticks)
 			return true;
 	return false;
@@ -83,18 +86,28 @@ static bool has_upcalls(const struct vhc_reactor *reactor)
 	return reactor->broken || reactor->unposted || reactor->outbox.telling || reactor->done;
 }
 
+/* Nanoseconds until something is to be done that nothing signals. */
+static uint64_t sleep_time(const struct vhc_reactor *reactor, uint64_t now)
+{
+	uint64_t due = reactor_next_due(reactor);
+	uint64_t ns = REACTOR_FOREVER;
+
+	if (due != UINT64_MAX)
+		ns = due > now ? tick_to_ns(due - now) : 0;
+	return has_upcalls(reactor) && ns > RETRY_NS ? RETRY_NS : ns;
+}
+
 /*
- * Sleeps until a kick, a completion or mail. All armed rings were looked at
- * after they were armed, and an event since then ends the sleep at once.
+ * Sleeps until a kick, a completion, mail, or what is due. All armed rings were
+ * looked at after they were armed, and an event since then ends the sleep at once.
  */
 static uint64_t sleep_reactor(struct vhc_reactor *reactor, uint64_t now)
 {
-	bool retry = has_upcalls(reactor);
 	uint64_t end;
 	uint64_t slept;
 
 	show_stats(reactor, now);
-	wait_events(reactor, retry ? RETRY_MS : -1);
+	wait_events(reactor, sleep_time(reactor, now));
 	end = tick_now();
 	slept = tick_to_ns(end - now);
 	stats_add(&reactor->stats->idle_ns, slept);
@@ -125,7 +138,7 @@ static bool turn(struct vhc_reactor *reactor, uint64_t now)
 		reactor->next_check = now + reactor->check_ticks;
 	}
 	work = reactor_poll_queues(reactor, now);
-	work |= reactor_poll_channels(reactor);
+	work |= reactor_poll_channels(reactor, now);
 	reactor_publish_late(reactor);
 	if (__builtin_expect(reactor->draining != NULL, 0))
 		work |= reactor_finish_drained(reactor);
@@ -175,6 +188,7 @@ void *reactor_main(void *argument)
 	snprintf(name, sizeof(name), "vhc-reactor-%u", reactor->number % 1000);
 	pthread_setname_np(pthread_self(), name);
 	stats_set(&reactor->stats->tid, (uint64_t)syscall(SYS_gettid));
+	reactor_use_timer();
 	report_up(reactor, result);
 	if (result == 0)
 		run(reactor);
