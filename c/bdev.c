@@ -19,6 +19,15 @@ void bdev_init(struct vhc_bdev *bdev, const struct bdev_ops *ops, uint32_t block
 	atomic_init(&bdev->refs, 1);
 	bdev->block_size = block_size;
 	atomic_init(&bdev->num_blocks, num_blocks);
+	bdev->base = NULL;
+	bdev->stats = NULL;
+	bdev->num_stats = 0;
+}
+
+void bdev_set_base(struct vhc_bdev *bdev, struct vhc_bdev *base)
+{
+	bdev_ref(base);
+	bdev->base = base;
 }
 
 void bdev_ref(struct vhc_bdev *bdev)
@@ -28,8 +37,37 @@ void bdev_ref(struct vhc_bdev *bdev)
 
 void vhc_bdev_release(struct vhc_bdev *bdev)
 {
-	if (bdev && atomic_fetch_sub_explicit(&bdev->refs, 1, memory_order_acq_rel) == 1)
+	while (bdev && atomic_fetch_sub_explicit(&bdev->refs, 1, memory_order_acq_rel) == 1) {
+		struct vhc_bdev *base = bdev->base;
+
+		free(bdev->stats);
 		bdev->ops->destroy(bdev);
+		bdev = base;
+	}
+}
+
+int vhc_bdev_set_stats(struct vhc_bdev *bdev, uint32_t reactor_index, uint64_t stats_addr)
+{
+	const uint32_t num = reactor_index + 1;
+
+	if (reactor_index >= VHC_MAX_REACTORS)
+		return -EINVAL;
+	if (num > bdev->num_stats) {
+		struct vhc_stats **stats = realloc(bdev->stats, num * sizeof(struct vhc_stats *));
+
+		if (!stats)
+			return -ENOMEM;
+		while (bdev->num_stats < num)
+			stats[bdev->num_stats++] = NULL;
+		bdev->stats = stats;
+	}
+	bdev->stats[reactor_index] = (struct vhc_stats *)(uintptr_t)stats_addr;
+	return 0;
+}
+
+struct vhc_stats *bdev_stats(const struct vhc_bdev *bdev, uint32_t reactor_index)
+{
+	return reactor_index < bdev->num_stats ? bdev->stats[reactor_index] : NULL;
 }
 
 int vhc_bdev_resize(struct vhc_bdev *bdev, uint64_t num_blocks)
@@ -64,14 +102,17 @@ int vhc_bdev_extent(struct vhc_bdev *bdev, uint64_t offset, struct vhc_extent *o
 
 /* ---- null ---- */
 
-static int null_channel_open(struct vhc_bdev *bdev, struct bdev_channel **out)
+static int null_channel_open(struct vhc_bdev *bdev, struct bdev_channel *base,
+			     struct bdev_channel **out)
 {
 	struct bdev_channel *channel = calloc(1, sizeof(*channel));
 
+	(void)base;
 	if (!channel)
 		return -ENOMEM;
 	channel->bdev = bdev;
 	channel->event_fd = -1;
+	channel->sync = true;
 	*out = channel;
 	return 0;
 }

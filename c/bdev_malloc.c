@@ -49,15 +49,18 @@ struct malloc_channel {
 	struct malloc_bdev *disk;
 };
 
-static int malloc_channel_open(struct vhc_bdev *bdev, struct bdev_channel **out)
+static int malloc_channel_open(struct vhc_bdev *bdev, struct bdev_channel *base,
+			       struct bdev_channel **out)
 {
 	struct malloc_bdev *disk = (struct malloc_bdev *)bdev;
 	struct malloc_channel *channel = calloc(1, sizeof(*channel));
 
+	(void)base;
 	if (!channel)
 		return -ENOMEM;
 	channel->channel.bdev = bdev;
 	channel->channel.event_fd = -1;
+	channel->channel.sync = true;
 	channel->disk = disk;
 	atomic_fetch_add(&disk->channels, 1);
 	*out = &channel->channel;

@@ -79,7 +79,7 @@ struct file_channel {
 };
 
 /* Runs on the reactor: see bdev_ops. */
-int file_channel_open(struct vhc_bdev *bdev, struct bdev_channel **out);
+int file_channel_open(struct vhc_bdev *bdev, struct bdev_channel *base, struct bdev_channel **out);
 void file_channel_close(struct bdev_channel *channel);
 void file_submit(struct bdev_channel *channel, struct io *const *ios, uint32_t n);
 uint32_t file_poll(struct bdev_channel *channel);

@@ -72,9 +72,10 @@ static void free_channel(struct file_channel *channel)
 	free(channel);
 }
 
-int file_channel_open(struct vhc_bdev *bdev, struct bdev_channel **out)
+int file_channel_open(struct vhc_bdev *bdev, struct bdev_channel *base, struct bdev_channel **out)
 {
 	struct file_channel *channel = calloc(1, sizeof(*channel));
+	(void)base;
 	if (!channel)
 		return -ENOMEM;
 	channel->base.bdev = bdev;

@@ -79,24 +79,41 @@ void io_complete(struct io *io);
 /* Points a request that has only its inline pieces at an array of IO_LARGE_IOV. */
 void io_large_iov(struct io *io);
 
+/* What a channel that only its base's ends concern is due at. */
+#define CHANNEL_NEVER_DUE UINT64_MAX
+
 /* A backend's state on one reactor: no lock is ever needed in it. */
 struct bdev_channel {
 	struct vhc_bdev *bdev;
 	uint32_t inflight; /* submitted and not completed; the backend counts */
 	int event_fd;	   /* signalled at each completion, waited for edge-triggered and never
 			      read by the reactor; -1: none, the channel is polled */
-	uint64_t due;	   /* tick at which poll wants to be called though nothing signals, and
-			      without event_fd not before; 0: none */
+	bool sync;	   /* every request ends within submit: they are counted in batches */
+	/*
+	 * While inflight > 0: tick at which poll wants to be called though nothing signals, and
+	 * without event_fd not before. 0: none.
+	 */
+	uint64_t due;
+
+	/* The reactor's, set after channel_open. */
+	struct bdev_channel *base; /* to the bdev that this one stacks on, or NULL */
+	struct vhc_stats *stats;   /* of a bdev that others stack on, on this reactor, or NULL */
 };
 
 struct bdev_ops {
 	const char *name;
-	/* Both run on the reactor's thread. */
-	int (*channel_open)(struct vhc_bdev *bdev, struct bdev_channel **out);
+	/*
+	 * Both run on the reactor's thread. base: its channel to the bdev's base, open as
+	 * long as this one; NULL for a bdev that stacks on none.
+	 */
+	int (*channel_open)(struct vhc_bdev *bdev, struct bdev_channel *base,
+			    struct bdev_channel **out);
 	void (*channel_close)(struct bdev_channel *channel);
 	/* Takes n requests; each ends in io_complete, now or from poll. */
 	void (*submit)(struct bdev_channel *channel, struct io *const *ios, uint32_t n);
-	/* Ends what has finished; called while inflight > 0. Returns how many; NULL if synchronous.
+	/*
+	 * Ends what has finished; called while inflight > 0. Returns how many. NULL: there is
+	 * nothing to do, as all ends within submit, or when the base ends it.
 	 */
 	uint32_t (*poll)(struct bdev_channel *channel);
 	int (*resize)(struct vhc_bdev *bdev, uint64_t num_blocks);
@@ -111,6 +128,9 @@ struct vhc_bdev {
 	atomic_uint refs;
 	uint32_t block_size; /* a power of two, 512 or more */
 	_Atomic uint64_t num_blocks;
+	struct vhc_bdev *base;	  /* a reference to what it stacks on, or NULL */
+	struct vhc_stats **stats; /* by reactor: see vhc_bdev_set_stats */
+	uint32_t num_stats;
 };
 
 /* Largest block a backend may have. */
@@ -125,5 +145,11 @@ bool bdev_shape_valid(uint32_t block_size, uint64_t num_blocks);
 void bdev_init(struct vhc_bdev *bdev, const struct bdev_ops *ops, uint32_t block_size,
 	       uint64_t num_blocks);
 void bdev_ref(struct vhc_bdev *bdev);
+
+/* Makes a bdev that bdev_init made one that stacks on base, of which it takes a reference. */
+void bdev_set_base(struct vhc_bdev *bdev, struct vhc_bdev *base);
+
+/* The page that was set for a reactor, or NULL. */
+struct vhc_stats *bdev_stats(const struct vhc_bdev *bdev, uint32_t reactor_index);
 
 #endif

@@ -11,7 +11,7 @@ void lane_set_channel(struct lane *lane, struct bdev_channel *channel)
 	bool plain = ring->take == RING_TAKEN && ring->again.left == 0;
 
 	lane->channel = channel;
-	lane->sync = channel->bdev->ops->poll == NULL;
+	lane->sync = channel->sync;
 	if (lane->sync && plain)
 		lane->end = scsi ? LANE_SCSI_NOW : LANE_BLK_NOW;
 	else if (lane->sync)

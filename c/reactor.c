@@ -136,6 +136,7 @@ static struct vhc_reactor *reactor_alloc(struct vhc_upcalls *upcalls,
 	if (!reactor)
 		return NULL;
 	reactor->mode = config->mode;
+	reactor->index = config->index;
 	reactor->spin_ticks = tick_from_ns(config->spin_ns ? config->spin_ns : DEFAULT_SPIN_NS);
 	if (config->mode == VHC_MODE_INTERRUPT)
 		reactor->spin_ticks = 0;
@@ -175,7 +176,8 @@ int vhc_reactor_create(struct vhc_upcalls *upcalls, const struct vhc_reactor_con
 	uint64_t stats = 0;
 	int result;
 
-	if (config->mode > VHC_MODE_INTERRUPT || config->cpu < -1)
+	if (config->mode > VHC_MODE_INTERRUPT || config->cpu < -1 ||
+	    config->index >= VHC_MAX_REACTORS)
 		return -EINVAL;
 	reactor = reactor_alloc(upcalls, config);
 	if (!reactor)

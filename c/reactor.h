@@ -71,7 +71,8 @@ struct reactor_channel {
 	struct reactor_channel *next_busy;
 	bool busy; /* linked to the reactor's busy ones */
 	struct bdev_channel *channel;
-	uint32_t users; /* lanes, and I/O without a ring */
+	struct reactor_channel *base; /* of the bdev that its bdev stacks on, or NULL */
+	uint32_t users;		      /* lanes, I/O without a ring, channels stacked on it */
 };
 
 struct vhc_reactor {
@@ -99,6 +100,7 @@ struct vhc_reactor {
 
 	/* Constant while it runs. */
 	uint32_t mode;
+	uint32_t index;
 	uint64_t spin_ticks;
 	uint64_t check_ticks;
 	uint64_t stats_ticks;
@@ -164,10 +166,11 @@ void reactor_tell(struct vhc_reactor *reactor);
 void reactor_tell_broken(struct vhc_reactor *reactor);
 
 /* reactor_channels.c */
-/* Finds or opens the reactor's channel to a bdev. */
+/* Finds or opens the reactor's channel to a bdev, and those to what it stacks on. */
 int reactor_get_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
 			struct reactor_channel **out);
 void reactor_put_channel(struct vhc_reactor *reactor, struct reactor_channel *of);
+/* Has a channel polled that was left with requests in flight, and those under it. */
 void reactor_note_busy(struct vhc_reactor *reactor, struct reactor_channel *of);
 /* Polls channels with requests in flight but for those that are not due yet. */
 bool reactor_poll_channels(struct vhc_reactor *reactor, uint64_t now);

@@ -1,16 +1,43 @@
 /* SPDX-License-Identifier: MIT */
-/* The backends of a reactor's rings: one channel to each. */
+/* The backends of a reactor's rings: one channel to each, and to each that those stack on. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
 #include "reactor.h"
 
+/* ---- Coming and going ---- */
+
+static int open_base(struct vhc_reactor *reactor, const struct vhc_bdev *bdev,
+		     struct reactor_channel *of)
+{
+	return bdev->base ? reactor_get_channel(reactor, bdev->base, &of->base) : 0;
+}
+
+/* Opens the channel itself, on that of its base. */
+static int open_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
+			struct reactor_channel *of)
+{
+	struct bdev_channel *base = of->base ? of->base->channel : NULL;
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+	int result = bdev->ops->channel_open(bdev, base, &of->channel);
+
+	if (result)
+		return result;
+	of->channel->base = base;
+	of->channel->stats = bdev_stats(bdev, reactor->index);
+	if (of->channel->event_fd >= 0 &&
+	    epoll_ctl(reactor->epoll_fd, EPOLL_CTL_ADD, of->channel->event_fd, &event)) {
+		result = -errno;
+		bdev->ops->channel_close(of->channel);
+	}
+	return result;
+}
+
 int reactor_get_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
 			struct reactor_channel **out)
 {
 	struct reactor_channel *of = reactor->channels;
-	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 	int result;
 
 	while (of && of->channel->bdev != bdev)
@@ -19,13 +46,12 @@ int reactor_get_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
 		of = calloc(1, sizeof(*of));
 		if (!of)
 			return -ENOMEM;
-		result = bdev->ops->channel_open(bdev, &of->channel);
-		if (result == 0 && of->channel->event_fd >= 0 &&
-		    epoll_ctl(reactor->epoll_fd, EPOLL_CTL_ADD, of->channel->event_fd, &event)) {
-			result = -errno;
-			bdev->ops->channel_close(of->channel);
-		}
+		result = open_base(reactor, bdev, of);
+		if (result == 0)
+			result = open_channel(reactor, bdev, of);
 		if (result) {
+			if (of->base)
+				reactor_put_channel(reactor, of->base);
 			free(of);
 			return result;
 		}
@@ -47,12 +73,10 @@ static void forget_busy(struct vhc_reactor *reactor, struct reactor_channel *of)
 		*at = of->next_busy;
 }
 
-void reactor_put_channel(struct vhc_reactor *reactor, struct reactor_channel *of)
+static void close_channel(struct vhc_reactor *reactor, struct reactor_channel *of)
 {
 	struct reactor_channel **at = &reactor->channels;
 
-	if (--of->users > 0)
-		return;
 	while (*at != of)
 		at = &(*at)->next;
 	*at = of->next;
@@ -63,37 +87,50 @@ void reactor_put_channel(struct vhc_reactor *reactor, struct reactor_channel *of
 	free(of);
 }
 
-/* Whether a channel has nothing to look for until a later moment. */
-static bool rests(const struct bdev_channel *channel, uint64_t now)
+void reactor_put_channel(struct vhc_reactor *reactor, struct reactor_channel *of)
 {
-	return channel->event_fd < 0 && now < channel->due;
-}
+	while (of && --of->users == 0) {
+		struct reactor_channel *base = of->base;
 
-bool reactor_poll_channels(struct vhc_reactor *reactor, uint64_t now)
-{
-	struct reactor_channel **at = &reactor->busy_channels;
-	struct reactor_channel *of;
-	bool work = false;
-
-	while ((of = *at)) {
-		if (!rests(of->channel, now))
-			work |= of->channel->bdev->ops->poll(of->channel) > 0;
-		if (of->channel->inflight > 0) {
-			at = &of->next_busy;
-			continue;
-		}
-		*at = of->next_busy;
-		of->busy = false;
+		close_channel(reactor, of);
+		of = base;
 	}
-	return work;
 }
 
-/* Has a channel polled that was left with requests in flight. */
+/* ---- Polling ---- */
+
 void reactor_note_busy(struct vhc_reactor *reactor, struct reactor_channel *of)
 {
-	if (!of || of->busy || of->channel->inflight == 0)
-		return;
-	of->busy = true;
-	of->next_busy = reactor->busy_channels;
-	reactor->busy_channels = of;
+	for (; of; of = of->base) {
+		if (of->busy || of->channel->inflight == 0 || !of->channel->bdev->ops->poll)
+			continue;
+		of->busy = true;
+		of->next_busy = reactor->busy_channels;
+		reactor->busy_channels = of;
+	}
+}
+
+/* Whether a channel has something to look for now. */
+static bool wants_poll(const struct bdev_channel *channel, uint64_t now)
+{
+	return channel->inflight > 0 && (channel->event_fd >= 0 || now >= channel->due);
+}
+
+/* The list is made anew meanwhile: what one ends may leave its base, or itself, with more. */
+bool reactor_poll_channels(struct vhc_reactor *reactor, uint64_t now)
+{
+	struct reactor_channel *of = reactor->busy_channels;
+	bool work = false;
+
+	reactor->busy_channels = NULL;
+	while (of) {
+		struct reactor_channel *next = of->next_busy;
+
+		of->busy = false;
+		if (wants_poll(of->channel, now))
+			work |= of->channel->bdev->ops->poll(of->channel) > 0;
+		reactor_note_busy(reactor, of);
+		of = next;
+	}
+	return work;
 }

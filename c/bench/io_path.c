@@ -160,7 +160,7 @@ static bool make_device(struct run *run, const char *kind)
 	uint64_t addr;
 
 	if (!bdev || !make_guest(run) || vhc_stats_alloc(&addr) ||
-	    bdev->ops->channel_open(bdev, &channel))
+	    bdev->ops->channel_open(bdev, NULL, &channel))
 		return false;
 	ring = make_ring(run);
 	stats = (struct vhc_stats *)(uintptr_t)addr;

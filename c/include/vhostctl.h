@@ -40,7 +40,7 @@ extern "C" {
 /* ---- ABI ---------------------------------------------------------------- */
 
 /* Raised by one with every change that breaks a caller. */
-#define VHC_ABI_VERSION 3
+#define VHC_ABI_VERSION 4
 
 /* Returns VHC_ABI_VERSION as the library was built. Thread: any. */
 VHC_API uint32_t vhc_abi_version(void);
@@ -799,7 +799,17 @@ struct vhc_extent {
  */
 VHC_API int vhc_bdev_extent(struct vhc_bdev *bdev, uint64_t offset, struct vhc_extent *out);
 
-/* Drops the caller's reference; the last one closes. Thread: control. */
+/*
+ * Has the reactor of that index (vhc_reactor_config) count in a struct vhc_stats * what
+ * bdevs that stack on this one ask of it. The page outlives the bdev's use; 0: none.
+ * To be set before a ring uses the bdev. Errors: -EINVAL (index), -ENOMEM. Thread: control.
+ */
+VHC_API int vhc_bdev_set_stats(struct vhc_bdev *bdev, uint32_t reactor_index, uint64_t stats_addr);
+
+/*
+ * Drops the caller's reference; the last one closes, and drops that to the bdev that it
+ * stacks on. Thread: control.
+ */
 VHC_API void vhc_bdev_release(struct vhc_bdev *bdev);
 
 /* ---- virtio-blk ------------------------------------------------------------------ */
@@ -975,11 +985,15 @@ struct vhc_reactor_config {
 	int32_t cpu;	  /* processor to pin to, or -1 */
 	uint32_t mode;	  /* enum vhc_reactor_mode */
 	uint64_t spin_ns; /* adaptive: how long to poll without work before sleeping; 0: default */
+	uint32_t index;	  /* its number among the caller's reactors: see vhc_bdev_set_stats */
+	uint32_t reserved;
 };
+/* Indices are less. */
+#define VHC_MAX_REACTORS 4096u
 
 /*
  * Starts a reactor. stats_addr gets the address of its struct vhc_reactor_stats,
- * which is never unmapped. Errors: -EINVAL (no such cpu or mode), -ENOMEM,
+ * which is never unmapped. Errors: -EINVAL (no such cpu, mode or index), -ENOMEM,
  * -EMFILE, -EAGAIN. Thread: any.
  */
 VHC_API int vhc_reactor_create(struct vhc_upcalls *upcalls, const struct vhc_reactor_config *config,

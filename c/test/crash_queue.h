@@ -16,11 +16,14 @@ struct crash_disk {
 	struct io *ios[CRASH_MAX_SIZE];
 };
 
-static inline int crash_disk_open(struct vhc_bdev *bdev, struct bdev_channel **out)
+static inline int crash_disk_open(struct vhc_bdev *bdev, struct bdev_channel *base,
+				  struct bdev_channel **out)
 {
 	struct crash_disk *disk = (struct crash_disk *)bdev;
 
-	disk->channel = (struct bdev_channel){.bdev = bdev, .event_fd = -1};
+	(void)base;
+	disk->channel =
+	    (struct bdev_channel){.bdev = bdev, .event_fd = -1, .sync = !bdev->ops->poll};
 	*out = &disk->channel;
 	return 0;
 }
@@ -137,7 +140,7 @@ static inline void queue_device(struct crash_world *w, uint64_t seed, bool now)
 	struct queue *queue;
 
 	crash_disk_init(&disk, w, seed, now);
-	crash_disk_open(&disk.bdev, &channel);
+	crash_disk_open(&disk.bdev, NULL, &channel);
 	queue = crash_create_queue(w, &disk, &outbox);
 	for (;;) {
 		if (!crash_queue_turn(w, queue, channel))

@@ -25,8 +25,10 @@ struct flaky_channel {
 	uint32_t first, polled;
 };
 
-static inline int flaky_open(struct vhc_bdev *bdev, struct bdev_channel **out)
+static inline int flaky_open(struct vhc_bdev *bdev, struct bdev_channel *base,
+			     struct bdev_channel **out)
 {
+	(void)base;
 	struct flaky_channel *channel = calloc(1, sizeof(*channel));
 	if (!channel)
 		return -ENOMEM;

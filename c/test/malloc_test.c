@@ -41,7 +41,7 @@ static bool rig_create(struct rig *rig, uint64_t page_size, uint32_t flags)
 		return false;
 	rig->ring = guest_ring(&rig->guest, 0);
 	rig->queue = queue_create_blk(rig->ring, rig->blk, NULL, &rig->outbox);
-	if (!rig->queue || rig->bdev->ops->channel_open(rig->bdev, &rig->channel))
+	if (!rig->queue || rig->bdev->ops->channel_open(rig->bdev, NULL, &rig->channel))
 		return false;
 	queue_set_channel(rig->queue, rig->channel);
 	return true;
@@ -193,7 +193,7 @@ static void grows_and_moves(void)
 	rig.bdev->ops->channel_close(rig.channel);
 	CHECK_EQ(vhc_bdev_malloc_move(rig.bdev, &larger, DISK_BYTES * 4 / 512), -EINVAL);
 	CHECK_EQ(vhc_bdev_malloc_move(rig.bdev, &larger, DISK_BYTES * 2 / 512), 0);
-	REQUIRE_EQ(rig.bdev->ops->channel_open(rig.bdev, &rig.channel), 0);
+	REQUIRE_EQ(rig.bdev->ops->channel_open(rig.bdev, NULL, &rig.channel), 0);
 	queue_set_channel(rig.queue, rig.channel);
 	CHECK(holds(&rig, 100, 1, 7));
 	CHECK(holds(&rig, 99, 1, 0));
@@ -234,7 +234,7 @@ static void moves_what_was_copied_before(void)
 	write_sectors(&rig, 1, 1, 79);
 	rig.bdev->ops->channel_close(rig.channel);
 	CHECK_EQ(vhc_bdev_malloc_move(rig.bdev, &to, DISK_BYTES / 512), 0);
-	REQUIRE_EQ(rig.bdev->ops->channel_open(rig.bdev, &rig.channel), 0);
+	REQUIRE_EQ(rig.bdev->ops->channel_open(rig.bdev, NULL, &rig.channel), 0);
 	queue_set_channel(rig.queue, rig.channel);
 	CHECK(holds(&rig, 0, 1, 77) && holds(&rig, 1, 1, 79) && holds(&rig, 2, 6, 1));
 	CHECK(holds(&rig, 8, 8, 0));
@@ -267,7 +267,7 @@ static void forgets_a_copy(void)
 	CHECK_EQ(vhc_bdev_malloc_copy(rig.bdev, &to, DISK_BYTES, 4096), -EINVAL);
 	rig.bdev->ops->channel_close(rig.channel);
 	CHECK_EQ(vhc_bdev_malloc_move(rig.bdev, &to, DISK_BYTES / 512), 0);
-	REQUIRE_EQ(rig.bdev->ops->channel_open(rig.bdev, &rig.channel), 0);
+	REQUIRE_EQ(rig.bdev->ops->channel_open(rig.bdev, NULL, &rig.channel), 0);
 	queue_set_channel(rig.queue, rig.channel);
 	CHECK(holds(&rig, 0, 8, 5));
 	rig_destroy(&rig);

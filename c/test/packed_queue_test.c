@@ -30,11 +30,14 @@ static uint32_t shuffler_random(struct shuffler *shuffler)
 	return (uint32_t)(shuffler->random >> 32);
 }
 
-static int shuffler_open(struct vhc_bdev *bdev, struct bdev_channel **out)
+static int shuffler_open(struct vhc_bdev *bdev, struct bdev_channel *base,
+			 struct bdev_channel **out)
 {
 	struct shuffler *shuffler = (struct shuffler *)bdev;
 
-	shuffler->channel = (struct bdev_channel){.bdev = bdev, .event_fd = -1};
+	(void)base;
+	shuffler->channel =
+	    (struct bdev_channel){.bdev = bdev, .event_fd = -1, .sync = !bdev->ops->poll};
 	*out = &shuffler->channel;
 	return 0;
 }
@@ -359,7 +362,7 @@ static void leaves_what_it_did_not_take(void)
 
 	memset(&model, 0, sizeof(model));
 	REQUIRE(vm_open(80, 0, VHC_MODE_ADAPTIVE, true));
-	vm.disk.bdev.ops->channel_open(&vm.disk.bdev, &channel);
+	vm.disk.bdev.ops->channel_open(&vm.disk.bdev, NULL, &channel);
 	for (uint32_t k = 0; k < SLOTS; k++)
 		CHECK(offer_block(k, false));
 	queue = queue_create_blk(vm.ring, vm.blk, NULL, &outbox);
@@ -690,7 +693,7 @@ static void survives_anything(void)
 		if (i % 100 == 0) {
 			REQUIRE(vm_open(61, GUEST_INDIRECT | (i % 200 ? GUEST_EVENT_IDX : 0),
 					VHC_MODE_ADAPTIVE, i % 300 == 0));
-			vm.disk.bdev.ops->channel_open(&vm.disk.bdev, &channel);
+			vm.disk.bdev.ops->channel_open(&vm.disk.bdev, NULL, &channel);
 			vhc_ring_release(vm.ring);
 		}
 		channel = &vm.disk.channel;

@@ -28,11 +28,14 @@ struct spy {
 	uint32_t num_held;
 };
 
-static inline int spy_open(struct vhc_bdev *bdev, struct bdev_channel **out)
+static inline int spy_open(struct vhc_bdev *bdev, struct bdev_channel *base,
+			   struct bdev_channel **out)
 {
 	struct spy *spy = (struct spy *)bdev;
 
-	spy->channel = (struct bdev_channel){.bdev = bdev, .event_fd = -1};
+	(void)base;
+	spy->channel =
+	    (struct bdev_channel){.bdev = bdev, .event_fd = -1, .sync = !bdev->ops->poll};
 	*out = &spy->channel;
 	return 0;
 }
@@ -104,7 +107,7 @@ static inline bool rig_open(struct rig *rig, const struct vhc_blk_config *config
 	rig->queue = queue_create_blk(rig->ring, rig->blk, rig->bdev_stats, &rig->outbox);
 	if (!rig->queue)
 		return false;
-	if (config->bdev && rig->spy.bdev.ops->channel_open(&rig->spy.bdev, &channel) == 0)
+	if (config->bdev && rig->spy.bdev.ops->channel_open(&rig->spy.bdev, NULL, &channel) == 0)
 		queue_set_channel(rig->queue, channel);
 	return true;
 }

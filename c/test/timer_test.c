@@ -29,10 +29,11 @@ struct later {
 	atomic_uint early; /* calls of poll before its time */
 };
 
-static int later_open(struct vhc_bdev *bdev, struct bdev_channel **out)
+static int later_open(struct vhc_bdev *bdev, struct bdev_channel *base, struct bdev_channel **out)
 {
 	struct later *later = (struct later *)bdev;
 
+	(void)base;
 	later->channel = (struct bdev_channel){.bdev = bdev, .event_fd = -1};
 	*out = &later->channel;
 	return 0;

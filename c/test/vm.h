@@ -29,10 +29,12 @@ struct slow {
 	struct io *ios[SIZE];
 };
 
-static inline int slow_open(struct vhc_bdev *bdev, struct bdev_channel **out)
+static inline int slow_open(struct vhc_bdev *bdev, struct bdev_channel *base,
+			    struct bdev_channel **out)
 {
 	struct slow *slow = (struct slow *)bdev;
 
+	(void)base;
 	slow->channel = (struct bdev_channel){.bdev = bdev, .event_fd = slow->event_fd};
 	atomic_fetch_add(&slow->opened, 1);
 	*out = &slow->channel;

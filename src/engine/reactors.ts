@@ -48,6 +48,8 @@ function createReactor(
 		cpu,
 		mode: MODES[mode],
 		spin_ns: 0n,
+		index: id,
+		reserved: 0,
 	});
 	const view = native.pointer(stats, LAYOUT.size);
 	const words = new BigUint64Array(

@@ -229,7 +229,13 @@ export const LAYOUTS = {
 		sense_len: "u32",
 		sense: ["u8", SCSI_MAX_SENSE],
 	}),
-	vhc_reactor_config: struct({ cpu: "i32", mode: "u32", spin_ns: "u64" }),
+	vhc_reactor_config: struct({
+		cpu: "i32",
+		mode: "u32",
+		spin_ns: "u64",
+		index: "u32",
+		reserved: "u32",
+	}),
 	vhc_abort: struct({
 		tag: "u64",
 		flags: "u32",

@@ -15,7 +15,7 @@ import {
 } from "./symbols.ts";
 
 /** VHC_ABI_VERSION of the header that this code was written to. */
-export const ABI_VERSION = 3;
+export const ABI_VERSION = 4;
 
 /** The library cannot be used: absent, unreadable, or built from another header. */
 export class LibraryError extends Error {

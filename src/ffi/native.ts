@@ -459,6 +459,8 @@ export const native = {
 		produceStruct("vhc_extent", (out) =>
 			check("vhc_bdev_extent", bdev, offset, out),
 		),
+	bdevSetStats: (bdev: bigint, reactorIndex: number, stats: bigint) =>
+		check("vhc_bdev_set_stats", bdev, reactorIndex, stats),
 	bdevRelease: (bdev: bigint) => library().call("vhc_bdev_release", bdev),
 
 	blkCreate: (config: StructOf<"vhc_blk_config">) =>

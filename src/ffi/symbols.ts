@@ -245,6 +245,10 @@ export const SYMBOLS = {
 		result: "i32",
 		params: ["handle bdev", "u64 offset", "buffer out"],
 	},
+	vhc_bdev_set_stats: {
+		result: "i32",
+		params: ["handle bdev", "u32 reactor_index", "u64 stats_addr"],
+	},
 	vhc_bdev_release: { result: "void", params: ["handle bdev"] },
 
 	vhc_blk_create: { result: "i32", params: ["buffer config", "buffer out"] },

@@ -55,6 +55,8 @@ export function makeDevice(runtime: Runtime, maxQueues = 4): TestDevice {
 		cpu: -1,
 		mode: MODE_INTERRUPT,
 		spin_ns: 0n,
+		index: 0,
+		reserved: 0,
 	});
 	const bdev = native.bdevNullCreate(512, DISK_BLOCKS);
 	const pages = new Map<number, bigint>();

@@ -163,8 +163,14 @@ test("a library of another ABI is refused, with the reason", () => {
 			message: reason,
 		});
 	openLibrary(stub(ABI_VERSION, sizes)).close();
-	refuses(stub(ABI_VERSION + 1, sizes), /ABI version 4, need 3/);
-	refuses(stub(ABI_VERSION, sizes.slice(1)), /24 structs, need 25/);
+	refuses(
+		stub(ABI_VERSION + 1, sizes),
+		new RegExp(`ABI version ${ABI_VERSION + 1}, need ${ABI_VERSION}`),
+	);
+	refuses(
+		stub(ABI_VERSION, sizes.slice(1)),
+		new RegExp(`${sizes.length - 1} structs, need ${sizes.length}`),
+	);
 	const longer = sizes.map((size, i) => (i === 0 ? size + 8 : size));
 	refuses(stub(ABI_VERSION, longer), /struct vhc_pages has 48 bytes, need 40/);
 	refuses(compileStub("int unrelated;"), /not libvhostctl/);

@@ -164,6 +164,8 @@ test("the end of an I/O comes once, to who submitted it", async () => {
 		cpu: -1,
 		mode: MODE_INTERRUPT,
 		spin_ns: 0n,
+		index: 0,
+		reserved: 0,
 	});
 	const bdev = native.bdevNullCreate(512, 8n);
 	const ends: string[] = [];
