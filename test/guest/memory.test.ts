@@ -2,7 +2,7 @@
 // What a machine may do with its memory while its disks are in use: plug and unplug some, put
 // an IOMMU before it, move away before it has been copied.
 import assert from "node:assert/strict";
-import { truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { Device } from "../support/guest.ts";
@@ -150,7 +150,49 @@ test("memory plugged and unplugged under I/O", () =>
 		},
 	));
 
-// Both take long under emulation: see make soak.
+/** Has that many hugepages of a size reserved meanwhile, beside those that there are. */
+async function withHugepages(
+	kib: number,
+	count: number,
+	action: () => Promise<void>,
+): Promise<void> {
+	const pool = `/sys/kernel/mm/hugepages/hugepages-${kib}kB/nr_hugepages`;
+	const before = Number(readFileSync(pool, "utf8"));
+	writeFileSync(pool, String(before + count));
+	try {
+		assert.equal(Number(readFileSync(pool, "utf8")), before + count);
+		await action();
+	} finally {
+		writeFileSync(pool, String(before));
+	}
+}
+
+// All of these take long under emulation: see make soak.
+if (SOAK)
+	for (const [hugepages, kib, count] of [
+		["2M", 2048, 256],
+		["1G", 1 << 20, 1],
+	] as const)
+		test(`memory of hugepages of ${hugepages}`, () =>
+			withHugepages(kib, count, () =>
+				onStage(
+					{
+						machine: { memory: hugepages === "1G" ? "1G" : "512M", hugepages },
+					},
+					{ packed: "on" },
+					async (stage) => {
+						await startVerifying(stage);
+						await stage.guest.run(`dma_check_on ${stage.disks[1]} 2048 8192`);
+						await stage.guest.run("sleep 2");
+						assert.match(
+							await stage.guest.run("dma_check_end"),
+							/^[1-9]\d* reads, 0 differ/,
+						);
+						await endVerifying(stage);
+					},
+				),
+			));
+
 if (SOAK)
 	test("an IOMMU, with mappings that come and go", () =>
 		onStage(

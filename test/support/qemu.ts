@@ -41,6 +41,8 @@ export interface Machine {
 	type?: string;
 	/** As QEMU's -m has it. Default: 512M. A multiple of 4 KiB. */
 	memory?: string;
+	/** What it is made of: reserved hugepages of this size. Default: plain pages. */
+	hugepages?: "2M" | "1G" | undefined;
 	/** Default: 2. */
 	processors?: number;
 	/** Added to the kernel's command line. */
@@ -87,13 +89,14 @@ interface Process {
 
 function machineArguments(machine: Machine, dir: string): string[] {
 	const { kernel, initramfs } = guestImage();
-	const { type = "pc", memory = "512M", processors = 2 } = machine;
+	const { type = "pc", memory = "512M", processors = 2, hugepages } = machine;
 	const size = memory.split(",")[0];
+	const pages = hugepages ? `,hugetlb=on,hugetlbsize=${hugepages}` : "";
 	return [
 		...["-accel", `tcg,thread=multi,tb-size=${TRANSLATED_MIB}`],
 		...["-cpu", "Nehalem", "-smp", `${processors}`],
 		"-object",
-		`memory-backend-memfd,id=mem0,size=${size},share=on`,
+		`memory-backend-memfd,id=mem0,size=${size},share=on${pages}`,
 		...["-machine", `${type},memory-backend=mem0`, "-m", memory],
 		...["-nodefaults", "-display", "none"],
 		...["-kernel", kernel, "-initrd", initramfs],
