@@ -5,6 +5,7 @@ import type { BlkController } from "./blk-controller.ts";
 import type { CustomController } from "./custom/device.ts";
 import type { EngineOptions } from "./engine-options.ts";
 import type { Logger } from "./log.ts";
+import type { Notifications } from "./notifications.ts";
 import type { Reactor } from "./reactors.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Store } from "./scsi/task.ts";
@@ -20,6 +21,7 @@ export interface EngineInternals {
 	readonly runtime: Runtime;
 	readonly reactors: readonly Reactor[];
 	readonly bdevs: BdevRegistry;
+	readonly notifications: Notifications;
 	readonly served: ServedSet<Controller>;
 	/** Of the program that has the engine. */
 	readonly devices: ServedSet<CustomController>;

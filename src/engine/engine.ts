@@ -20,6 +20,7 @@ import type {
 } from "./engine-options.ts";
 import { fromErrno, VhostctlError } from "./errors.ts";
 import { type Logger, silent } from "./log.ts";
+import { createNotifications, type Notifications } from "./notifications.ts";
 import { createReactors, type Reactor, selectReactors } from "./reactors.ts";
 import { createRuntime } from "./runtime.ts";
 import {
@@ -62,6 +63,11 @@ export type {
 export { ERRORS, type ErrorCode, VhostctlError } from "./errors.ts";
 export { type HugepagePool, hugepagePools } from "./hugepages.ts";
 export { createLogger, type Logger, type LogLevel } from "./log.ts";
+export type {
+	Notification,
+	Notifications,
+	NotificationType,
+} from "./notifications.ts";
 export type { Reactor, ReactorMode, ReactorStats } from "./reactors.ts";
 export {
 	bucketHigh,
@@ -96,6 +102,8 @@ export interface Engine {
 	/** Absolute. */
 	readonly socketDir: string;
 	readonly log: Logger;
+	/** What happened to bdevs. */
+	readonly notifications: Notifications;
 	/** Time since it started. */
 	uptimeNs(): number;
 	/**
@@ -179,12 +187,14 @@ export async function startEngine(
 		await runtime.close();
 		throw error;
 	}
+	const notifications = createNotifications();
 	return createEngine({
 		options,
 		socketDir,
 		runtime,
 		reactors,
-		bdevs: createRegistry(log, inherited?.bdevs),
+		bdevs: createRegistry(log, inherited?.bdevs, notifications),
+		notifications,
 		served: createServed({
 			runtime,
 			socketDir,
@@ -253,6 +263,7 @@ function createEngine(internals: EngineInternals): Engine {
 		reactors,
 		socketDir: internals.socketDir,
 		log,
+		notifications: internals.notifications,
 		uptimeNs: () => Math.round((performance.now() - started) * 1e6),
 		createBlkController: async (request) =>
 			add(request, () =>

@@ -22,26 +22,69 @@ export type ErrorCode =
 	| "E_METHOD" // no such method
 	| "E_INTERNAL"; // a defect in vhostctl
 
-/** What a code is elsewhere: process exit status, JSON-RPC error code, errno name. */
+/**
+ * What a code is elsewhere: process exit status, JSON-RPC error code, errno name, and
+ * the words in which SPDK says it, which its users' scripts look for.
+ */
 export const ERRORS: Readonly<
-	Record<ErrorCode, { exit: number; rpc: number; errno: string }>
+	Record<ErrorCode, { exit: number; rpc: number; errno: string; text: string }>
 > = {
-	E_INTERNAL: { exit: 1, rpc: -32603, errno: "EFAULT" },
-	E_INVALID: { exit: 2, rpc: -32602, errno: "EINVAL" },
-	E_USAGE: { exit: 2, rpc: -32602, errno: "EINVAL" },
-	E_PARSE: { exit: 2, rpc: -32700, errno: "EBADMSG" },
-	E_REQUEST: { exit: 2, rpc: -32600, errno: "EBADMSG" },
-	E_METHOD: { exit: 2, rpc: -32601, errno: "ENOSYS" },
-	E_NOT_FOUND: { exit: 3, rpc: -19, errno: "ENODEV" },
-	E_EXISTS: { exit: 4, rpc: -17, errno: "EEXIST" },
-	E_BUSY: { exit: 5, rpc: -16, errno: "EBUSY" },
-	E_IO: { exit: 6, rpc: -5, errno: "EIO" },
-	E_NO_MEMORY: { exit: 7, rpc: -12, errno: "ENOMEM" },
-	E_PERMISSION: { exit: 8, rpc: -1, errno: "EPERM" },
-	E_UNSUPPORTED: { exit: 9, rpc: -95, errno: "EOPNOTSUPP" },
-	E_CONNECT: { exit: 10, rpc: -111, errno: "ECONNREFUSED" },
-	E_PROTOCOL: { exit: 11, rpc: -71, errno: "EPROTO" },
-	E_VERIFY: { exit: 12, rpc: -84, errno: "EILSEQ" },
+	E_INTERNAL: { exit: 1, rpc: -32603, errno: "EFAULT", text: "Internal error" },
+	E_INVALID: {
+		exit: 2,
+		rpc: -32602,
+		errno: "EINVAL",
+		text: "Invalid parameters",
+	},
+	E_USAGE: {
+		exit: 2,
+		rpc: -32602,
+		errno: "EINVAL",
+		text: "Invalid parameters",
+	},
+	E_PARSE: { exit: 2, rpc: -32700, errno: "EBADMSG", text: "Parse error" },
+	E_REQUEST: {
+		exit: 2,
+		rpc: -32600,
+		errno: "EBADMSG",
+		text: "Invalid request",
+	},
+	E_METHOD: { exit: 2, rpc: -32601, errno: "ENOSYS", text: "Method not found" },
+	E_NOT_FOUND: { exit: 3, rpc: -19, errno: "ENODEV", text: "No such device" },
+	E_EXISTS: { exit: 4, rpc: -17, errno: "EEXIST", text: "File exists" },
+	E_BUSY: {
+		exit: 5,
+		rpc: -16,
+		errno: "EBUSY",
+		text: "Device or resource busy",
+	},
+	E_IO: { exit: 6, rpc: -5, errno: "EIO", text: "Input/output error" },
+	E_NO_MEMORY: {
+		exit: 7,
+		rpc: -12,
+		errno: "ENOMEM",
+		text: "Cannot allocate memory",
+	},
+	E_PERMISSION: {
+		exit: 8,
+		rpc: -1,
+		errno: "EPERM",
+		text: "Operation not permitted",
+	},
+	E_UNSUPPORTED: {
+		exit: 9,
+		rpc: -95,
+		errno: "EOPNOTSUPP",
+		text: "Operation not supported",
+	},
+	E_CONNECT: {
+		exit: 10,
+		rpc: -111,
+		errno: "ECONNREFUSED",
+		text: "Connection refused",
+	},
+	E_PROTOCOL: { exit: 11, rpc: -71, errno: "EPROTO", text: "Protocol error" },
+	E_VERIFY: { exit: 12, rpc: -84, errno: "EILSEQ", text: "Data differ" },
 };
 
 /** The only error that leaves the engine on purpose. */

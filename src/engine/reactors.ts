@@ -159,7 +159,7 @@ export function leastLoaded(reactors: readonly Reactor[], node = -1): Reactor {
 const nodes = new Map<number, number>();
 
 /** The NUMA node of a processor, or -1. */
-function nodeOf(cpu: number): number {
+export function nodeOf(cpu: number): number {
 	const known = nodes.get(cpu) ?? readNode(cpu);
 	nodes.set(cpu, known);
 	return known;

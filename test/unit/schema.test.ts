@@ -31,7 +31,10 @@ test("the methods that were promised are there", () => {
 		vhost_create_scsi_controller vhost_start_scsi_controller
 		vhost_scsi_controller_add_target vhost_scsi_controller_remove_target
 		scsi_get_devices
-		framework_get_reactors thread_get_stats spdk_kill_instance`;
+		framework_get_reactors thread_get_stats spdk_kill_instance
+		notify_get_types notify_get_notifications framework_get_scheduler
+		framework_set_scheduler virtio_blk_get_transports bdev_set_options
+		bdev_wait_for_examine`;
 	for (const name of promised.split(/\s+/)) assert(isMethod(name), name);
 });
 
@@ -76,7 +79,7 @@ for (const name of NAMES) {
 	}
 	for (const key of Object.keys(params.entries)) {
 		test(`${name}: a bad ${key} is named`, () => {
-			refuses(name, { ...example, [key]: { bad: 1 } }, `'${key}'`);
+			refuses(name, { ...example, [key]: { bad: 1 } }, `'${key}`);
 		});
 	}
 }

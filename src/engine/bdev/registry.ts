@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { VhostctlError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { createNotifications, type Notifications } from "../notifications.ts";
 import type { Backend, BackendKind, BackendParts } from "./backend.ts";
 import { Bdev, notFound } from "./bdev.ts";
 import { createFileBackend, type FileOptions } from "./file.ts";
@@ -52,11 +53,13 @@ interface Waiter {
 
 /**
  * A registry without bdevs. Those of which `inherited` has parts, by their names, are
- * made of them when they are created, and the descriptors taken over then.
+ * made of them when they are created, and the descriptors taken over then. What happens to
+ * bdevs is told to `notifications`.
  */
 export function createRegistry(
 	log: Logger,
 	inherited: ReadonlyMap<string, BackendParts> = new Map(),
+	notifications: Notifications = createNotifications(),
 ): BdevRegistry {
 	const bdevs = new Map<string, Bdev>();
 	const waiters = new Set<Waiter>();
@@ -114,6 +117,7 @@ export function createRegistry(
 		log.info(
 			`bdev ${name}: ${bdev.backend.productName}, ${bdev.backend.numBlocks} blocks of ${bdev.backend.blockSize} bytes`,
 		);
+		notifications.send("bdev_register", name);
 		for (const waiter of waiters) {
 			if (waiter.name === name || waiter.name.toLowerCase() === uuid) {
 				waiter.settle(bdev);
@@ -121,11 +125,19 @@ export function createRegistry(
 		}
 		return bdev;
 	};
+	/** Tells if work that may change the size did. */
+	const resizing = async (bdev: Bdev, work: () => Promise<void>) => {
+		const before = bdev.backend.numBlocks;
+		await work();
+		if (bdev.backend.numBlocks !== before)
+			notifications.send("bdev_resize", bdev.name);
+	};
 	const removals = new Set<Promise<void>>();
 	const remove = (bdev: Bdev): Promise<void> => {
 		const removal = bdev.remove().finally(() => {
 			removals.delete(removal);
 			bdevs.delete(bdev.name);
+			notifications.send("bdev_unregister", bdev.name);
 			log.info(`bdev ${bdev.name}: deleted`);
 		});
 		removals.add(removal);
@@ -148,12 +160,12 @@ export function createRegistry(
 		delete: async (name, kind) => remove(get(name, kind)),
 		resize: async (name, numBlocks, kind) => {
 			const bdev = get(name, kind);
-			await bdev.resize(numBlocks);
+			await resizing(bdev, () => bdev.resize(numBlocks));
 			log.info(`bdev ${bdev.name}: resized to ${numBlocks} blocks`);
 		},
 		rescan: async (name, kind) => {
 			const bdev = get(name, kind);
-			await bdev.rescan();
+			await resizing(bdev, () => bdev.rescan());
 			log.info(`bdev ${bdev.name}: has ${bdev.backend.numBlocks} blocks`);
 		},
 		waitFor: async (name, timeoutMs) => {

@@ -2,6 +2,8 @@
 import { bdevHandlers } from "./methods/bdev.ts";
 import type { Context, Handlers } from "./methods/context.ts";
 import { frameworkHandlers } from "./methods/framework.ts";
+import { ignoredHandlers } from "./methods/ignored.ts";
+import { notifyHandlers } from "./methods/notify.ts";
 import { ownHandlers } from "./methods/own.ts";
 import { scsiHandlers } from "./methods/scsi.ts";
 import { vhostHandlers } from "./methods/vhost.ts";
@@ -19,6 +21,8 @@ export const HANDLERS: Handlers<MethodName> = {
 	...bdevHandlers,
 	...vhostHandlers,
 	...scsiHandlers,
+	...notifyHandlers,
+	...ignoredHandlers,
 	...ownHandlers,
 };
 

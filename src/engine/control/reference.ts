@@ -21,7 +21,7 @@ const INTRO = `<!-- Made from src/engine/control/schema by \`npm run docs\`. -->
 
 ## Errors
 
-\`error.message\` says what was wrong, with the parameter's name if one was. \`error.code\` and \`error.data.code\` are one of:
+\`error.message\` says what was wrong, with the parameter's name if one was. \`error.code\` and \`error.data.code\` are one of these; \`error.data.text\` is what SPDK says then:
 `;
 
 function typeOf(schema: v.GenericSchema): string {
@@ -105,8 +105,15 @@ function section([name, method]: [string, Method]): string {
 function errorTable(): string {
 	const rows = Object.entries(ERRORS)
 		.filter(([code]) => code !== "E_USAGE")
-		.map(([code, { rpc, errno }]) => `| ${rpc} | ${code} | ${errno} |`);
-	return ["| code | data.code | errno |", "|---|---|---|", ...rows].join("\n");
+		.map(
+			([code, { rpc, errno, text }]) =>
+				`| ${rpc} | ${code} | ${errno} | ${text} |`,
+		);
+	return [
+		"| code | data.code | errno | data.text |",
+		"|---|---|---|---|",
+		...rows,
+	].join("\n");
 }
 
 /** docs/rpc.md. */

@@ -52,10 +52,11 @@ function describeError(error: unknown, log: Logger) {
 	if (known.code === "E_INTERNAL") {
 		log.error(error instanceof Error ? String(error.stack) : String(error));
 	}
+	const { rpc, text } = ERRORS[known.code];
 	return {
-		code: ERRORS[known.code].rpc,
+		code: rpc,
 		message: known.message,
-		data: { code: known.code },
+		data: { code: known.code, text },
 	};
 }
 

@@ -3,6 +3,8 @@ import * as v from "valibot";
 import { VhostctlError } from "../errors.ts";
 import { bdevMethods } from "./schema/bdev.ts";
 import { frameworkMethods } from "./schema/framework.ts";
+import { ignoredMethods } from "./schema/ignored.ts";
+import { notifyMethods } from "./schema/notify.ts";
 import { ownMethods } from "./schema/own.ts";
 import { scsiMethods } from "./schema/scsi.ts";
 import type { Method } from "./schema/types.ts";
@@ -17,6 +19,8 @@ export const METHODS = {
 	...bdevMethods,
 	...vhostMethods,
 	...scsiMethods,
+	...notifyMethods,
+	...ignoredMethods,
 	...ownMethods,
 } as const satisfies Record<string, Method>;
 

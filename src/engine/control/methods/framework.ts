@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { formatCpumask, type Reactor } from "../../engine.ts";
+import { nodeOf } from "../../reactors.ts";
 import { version } from "../../version.ts";
 import type { frameworkMethods } from "../schema/framework.ts";
 import { METHODS } from "../schema.ts";
@@ -30,6 +31,7 @@ function describeReactor({ engine }: Context, reactor: Reactor) {
 	const stats = reactor.stats();
 	return {
 		lcore: reactor.cpu,
+		numa_id: nodeOf(reactor.cpu),
 		tid: stats.tid,
 		busy: stats.busy_ns,
 		idle: stats.idle_ns,
@@ -85,4 +87,10 @@ export const frameworkHandlers: Handlers<keyof typeof frameworkMethods> = {
 		tick_rate: TICK_RATE,
 		threads: engine.reactors.map(describeThread),
 	}),
+	framework_get_scheduler: () => ({
+		scheduler_name: "static",
+		scheduler_period: 0,
+		isolated_core_mask: "0",
+	}),
+	framework_get_governor: () => ({}),
 };

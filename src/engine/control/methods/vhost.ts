@@ -10,6 +10,9 @@ import type { vhostMethods } from "../schema/vhost.ts";
 import { controllerOptions, type Handlers } from "./context.ts";
 import { describeTargets } from "./scsi.ts";
 
+/** The one way in which virtio-blk devices are served. */
+const TRANSPORT = "vhost_user_blk";
+
 function describeSession(controller: Controller, session: Session) {
 	const inflight = session.rings.map(
 		({ index }) => controller.ringStats(session, index)?.read().inflight ?? 0,
@@ -31,7 +34,7 @@ function describeBackend(engine: Engine, controller: Controller) {
 		block: {
 			readonly: controller.readonly,
 			bdev: controller.bdev?.name ?? null,
-			transport: "vhost_user_blk",
+			transport: TRANSPORT,
 		},
 	};
 }
@@ -68,5 +71,20 @@ export const vhostHandlers: Handlers<keyof typeof vhostMethods> = {
 			throw new VhostctlError("E_BUSY", `controller ${ctrlr} has targets`);
 		await engine.deleteController(ctrlr);
 		return true;
+	},
+	virtio_blk_get_transports(_, { name }) {
+		if (name === undefined || name === TRANSPORT) return [{ name: TRANSPORT }];
+		throw new VhostctlError("E_NOT_FOUND", `no transport ${name}`);
+	},
+	virtio_blk_create_transport(_, { name }) {
+		if (name === TRANSPORT)
+			throw new VhostctlError(
+				"E_EXISTS",
+				`there is a transport ${name} already`,
+			);
+		throw new VhostctlError(
+			"E_NOT_FOUND",
+			`no transport ${name} can be made: there is ${TRANSPORT}`,
+		);
 	},
 };

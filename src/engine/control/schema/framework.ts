@@ -74,6 +74,7 @@ export const frameworkMethods = methods({
 			reactors: array(
 				object({
 					lcore: number,
+					numa_id: number,
 					tid: number,
 					busy: number,
 					idle: number,
@@ -114,5 +115,24 @@ export const frameworkMethods = methods({
 				}),
 			),
 		}),
+	},
+	framework_get_scheduler: {
+		effect: "none",
+		when: "always",
+		description:
+			"Tells what moves threads between processors: nothing. Reactors stay where they are, which SPDK calls the static scheduler.",
+		params: none,
+		result: object({
+			scheduler_name: string,
+			scheduler_period: number,
+			isolated_core_mask: string,
+		}),
+	},
+	framework_get_governor: {
+		effect: "none",
+		description:
+			"Tells what sets the processors' frequencies: nothing here does, so that the answer is empty, as SPDK's without a governor.",
+		params: none,
+		result: object({}),
 	},
 });

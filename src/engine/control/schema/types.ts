@@ -57,6 +57,8 @@ export const int32 = integer(-0x80000000, 0x7fffffff);
 export const uint32 = integer(0, 0xffffffff);
 /** As large as a JSON number can be without losing digits. */
 export const uint64 = integer(0, Number.MAX_SAFE_INTEGER);
+/** A bound, which clients set to 2^64 - 1 for none: that has lost digits already. */
+export const unlimited64 = integer(0, 2 ** 64);
 export const boolean = v.boolean("must be true or false");
 export const string = v.string("must be a string");
 

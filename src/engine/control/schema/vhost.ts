@@ -112,4 +112,22 @@ export const vhostMethods = methods({
 		result: done,
 		example: { ctrlr: "vhost.0" },
 	},
+	virtio_blk_get_transports: {
+		effect: "none",
+		description:
+			"Lists how virtio-blk devices can be served: over vhost-user, by sockets.",
+		params: object({
+			name: optional(name, "Only the transport of this name"),
+		}),
+		result: array(object({ name: string })),
+		example: { name: "vhost_user_blk" },
+	},
+	virtio_blk_create_transport: {
+		effect: "makes",
+		description:
+			"Makes a transport. There is but vhost_user_blk, and it is there from the start, as in SPDK: so this fails.",
+		params: object({ name: required(name, "Name of the transport") }),
+		result: done,
+		example: { name: "vhost_user_blk" },
+	},
 });
