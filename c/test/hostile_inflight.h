@@ -292,25 +292,92 @@ static inline void any_packed(struct gen *g)
 	r->free_head = r->old_free_head = good_list ? free_head : any_entry(g);
 }
 
-static inline void any_region(struct gen *g)
+/* Spoils a few fields of what a predecessor left. */
+static inline void spoil_split(struct gen *g)
+{
+	struct spec_split *r = region_part();
+	for (uint32_t i = 1 + below(g, 3); i > 0; i--) {
+		struct spec_desc_split *entry = &r->desc[below(g, fuzz.rig.ring.size)];
+		switch (below(g, 6)) {
+		case 0:
+			entry->inflight ^= 1;
+			break;
+		case 1:
+			entry->next = any_entry(g);
+			break;
+		case 2:
+			entry->counter = gen_random(g);
+			break;
+		case 3:
+			r->last_batch_head = any_entry(g);
+			break;
+		case 4:
+			r->used_idx -= (uint16_t)below(g, one_in(g, 2) ? 4 : 65536);
+			break;
+		default:
+			r->desc_num = any_entry(g);
+		}
+	}
+}
+
+static inline void spoil_packed(struct gen *g)
+{
+	struct spec_packed *r = region_part();
+	for (uint32_t i = 1 + below(g, 3); i > 0; i--) {
+		const uint32_t most = one_in(g, 2) ? fuzz.rig.ring.size : 8;
+		const uint32_t last = region.config.queue_size - 1;
+		const uint32_t at = below(g, most);
+		struct spec_desc_packed *entry = &r->desc[at < last ? at : last];
+		switch (below(g, 8)) {
+		case 0:
+			entry->inflight ^= 1;
+			break;
+		case 1:
+		case 2:
+			entry->next = any_entry(g);
+			break;
+		case 3:
+			entry->last = any_entry(g);
+			break;
+		case 4:
+			entry->num = (uint16_t)(one_in(g, 4) ? gen_random(g) : below(g, 6));
+			break;
+		case 5:
+			r->old_free_head = any_entry(g);
+			break;
+		case 6:
+			r->old_used_idx = any_entry(g);
+			break;
+		default:
+			r->used_wrap_counter ^= 1;
+		}
+	}
+}
+
+static inline void any_region(struct gen *g, const uint16_t *heads, uint32_t n)
 {
 	uint8_t *bytes = region.bytes + region.config.offset;
-	const uint32_t n = (uint32_t)region.config.size;
-	switch (below(g, 6)) {
+	const uint32_t size = (uint32_t)region.config.size;
+	switch (below(g, 10)) {
 	case 0:
-		any_bytes(g, bytes, n);
+		any_bytes(g, bytes, size);
 		return;
 	case 1:
-		any_bytes(g, bytes, n);
+		any_bytes(g, bytes, size);
 		memset(region_part(), 0, 8); /* features */
 		break;
 	case 2: /* all zeroes, and then some */
 		break;
-	default:
+	case 3:
 		fuzz.rig.ring.packed ? any_packed(g) : any_split(g);
+		break;
+	default:
+		fuzz.rig.ring.packed ? leave_packed(g, n) : leave_split(g, heads, n);
+		fuzz.rig.ring.packed ? spoil_packed(g) : spoil_split(g);
+		return;
 	}
 	for (uint32_t i = one_in(g, 2) ? 0 : below(g, 8); i > 0; i--)
-		bytes[below(g, one_in(g, 2) ? 48 : n)] = (uint8_t)gen_random(g);
+		bytes[below(g, one_in(g, 2) ? 48 : size)] = (uint8_t)gen_random(g);
 }
 
 /* What becomes of the ring is nobody's business; of all else there is. */
@@ -350,11 +417,13 @@ static inline void start_on_any_region(struct gen *g, enum ring_kind kind, uint3
 	rig_new_ring(rig, kind, size, features, (uint16_t)gen_random(g));
 	gen_begin(&own, rig, gen_random(g), 0);
 	own.body = scsi_body(kind);
-	gen_requests(&own, heads);
+	uint32_t n = gen_requests(&own, heads);
 	gen_bad_ring(&own);
+	snapshot();
+	n = offered_heads(heads, n);
 	const uint32_t base = ring_start(&rig->ring);
+	any_region(g, heads, below(g, n + 1));
 	ring_show(&rig->ring);
-	any_region(g);
 	const int result = rig_create_ring(rig, base);
 	if (result) {
 		CHECK_EQ(result, -EPROTO);
