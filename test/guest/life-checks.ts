@@ -198,8 +198,8 @@ export const lifeChecks: [string, Check][] = [
 	["reset of the guest under I/O", resetUnderLoad],
 ];
 
-/** What befalls the machine: the transport has a part in it. */
-export const blkMachineChecks: [string, Check][] = [
+/** What befalls the machine, or its PCI device: another than user-mode-linux's. */
+export const machineChecks: [string, Check][] = [
 	["reset of the device under I/O", rebindUnderLoad],
 	...lifeChecks,
 	["deletion of the bdev under I/O", remove],

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { SOAK } from "../support/soak.ts";
 import { blkChecks } from "./blk-checks.ts";
 import { dataChecks } from "./data-checks.ts";
-import { blkLifeChecks, blkMachineChecks } from "./life-checks.ts";
+import { blkLifeChecks, machineChecks } from "./life-checks.ts";
 import {
 	BACKINGS,
 	type GuestKind,
@@ -12,7 +12,7 @@ import {
 	type Transport,
 } from "./scene.ts";
 import { scsiChecks } from "./scsi-checks.ts";
-import { scsiLifeChecks, scsiMachineChecks } from "./scsi-life-checks.ts";
+import { scsiLifeChecks } from "./scsi-life-checks.ts";
 
 /** What differs over memory is seen in user-mode-linux; QEMU takes longer. */
 const backings = (kind: GuestKind) =>
@@ -27,12 +27,10 @@ const DATA = {
 const dataOf = (kind: GuestKind, transport: Transport) =>
 	kind === "qemu" && !SOAK ? [] : DATA[transport];
 
+/** And so is what disks go through, but for what befalls the machine. */
 const LIFE = { blk: blkLifeChecks, scsi: scsiLifeChecks };
-const MACHINE = { blk: blkMachineChecks, scsi: scsiMachineChecks };
-
-/** And so is what disks go through. */
 const lifeOf = (kind: GuestKind, transport: Transport) =>
-	(kind === "qemu" && !SOAK ? MACHINE : LIFE)[transport];
+	kind === "qemu" && !SOAK ? machineChecks : LIFE[transport];
 
 export function play(kind: GuestKind, transport: Transport): void {
 	test(`${kind} guest, ${transport}`, async (t) => {

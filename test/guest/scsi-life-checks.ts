@@ -135,12 +135,6 @@ const resetDisks: Check = async (scene) => {
 	await assertWorking(scene, disks);
 };
 
-/** What befalls the machine: the transport has a part in it. */
-export const scsiMachineChecks: [string, Check][] = [
-	["reset of the controller", rebind],
-	...lifeChecks.filter(([name]) => name.startsWith("reset")),
-];
-
 export const scsiLifeChecks: [string, Check][] = [
 	["hot add and hot remove beside I/O", hotplug],
 	["removal under I/O, and return", removeUnderLoad],
