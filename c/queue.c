@@ -214,7 +214,7 @@ void io_complete(struct io *io)
 	}
 }
 
-__attribute__((noinline)) static void call(struct queue *queue)
+__attribute__((noinline)) void queue_call(struct queue *queue)
 {
 	stats_add(&queue->stats->calls, 1);
 	if (ring_call(queue->ring))
@@ -228,11 +228,15 @@ void queue_publish(struct queue *queue)
 	stats_set(&queue->stats->inflight, queue_inflight(queue));
 	if (ring->published == ring->next_used)
 		return;
+	if (__builtin_expect(queue->coalesce.base_ns != 0, 0)) {
+		coalesce_publish(queue);
+		return;
+	}
 	if (!ring_publish(ring)) {
 		stats_add(&queue->stats->calls_suppressed, 1);
 		return;
 	}
-	call(queue);
+	queue_call(queue);
 }
 
 void queue_call_again(struct queue *queue)
@@ -240,7 +244,7 @@ void queue_call_again(struct queue *queue)
 	const struct vhc_ring *ring = queue->ring;
 
 	if (ring->call_fd >= 0 && (ring->resumed || ring->next_used || ring->next_avail))
-		call(queue);
+		queue_call(queue);
 }
 
 uint32_t queue_drain(struct queue *queue)

@@ -8,6 +8,7 @@
 #define VHC_QUEUE_H
 
 #include "blk.h"
+#include "coalesce.h"
 #include "lane.h"
 #include "ring.h"
 
@@ -32,6 +33,7 @@ struct tasks;
 struct queue_outbox {
 	struct queue *late;    /* completed something outside a batch, and did not publish it */
 	struct queue *telling; /* have upcalls to post */
+	struct coalesced coalesced;
 };
 
 struct queue {
@@ -66,6 +68,7 @@ struct queue {
 	struct lane *touched; /* asynchronous lanes that were given requests */
 	bool is_late;
 	bool is_telling;
+	struct coalesce coalesce;
 
 	/* The reactor's, see reactor.h. */
 	struct queue *next;
@@ -102,8 +105,11 @@ void queue_destroy(struct queue *queue);
  */
 uint32_t queue_poll(struct queue *queue);
 
-/* Publishes what has completed, calling the driver at most once. */
+/* Publishes what has completed, calling the driver at most once, or later. */
 void queue_publish(struct queue *queue);
+
+/* Calls the driver, whatever it asks for. One that cannot be called breaks the ring. */
+void queue_call(struct queue *queue);
 
 /* Has the reactor publish soon what completed outside a batch, or post upcalls. */
 void queue_make_late(struct queue *queue);

@@ -37,6 +37,7 @@ enum reactor_request {
 	REACTOR_DETACH_LUN,
 	REACTOR_SEND_EVENT,
 	REACTOR_SET_MEM,
+	REACTOR_SET_COALESCING,
 	REACTOR_EXIT,
 	/* Nobody waits for these: they are the reactor's to free. */
 	REACTOR_STOP_RING,
@@ -60,6 +61,8 @@ struct reactor_message {
 	struct vhc_mem *mem;	   /* SET_MEM, as the next two */
 	struct ring_table *table;
 	bool refuse;
+	uint64_t delay_base_ns; /* SET_COALESCING, as the next */
+	uint64_t iops_threshold;
 	struct abort_job *job;	   /* ABORT */
 	struct direct_io *direct;  /* DIRECT_IO: it has this message in it */
 	struct upcall_event event; /* STOP_RING, HOLD_LUN: what is said at the end */
@@ -159,6 +162,8 @@ bool reactor_poll_queues(struct vhc_reactor *reactor, uint64_t now);
 /* Has channels polled that a queue's lanes have left with requests in flight. */
 void reactor_note_touched(struct vhc_reactor *reactor, struct queue *queue);
 void reactor_publish_late(struct vhc_reactor *reactor);
+/* Sends the calls of coalesced rings that are due. */
+void reactor_send_due(struct vhc_reactor *reactor, uint64_t now);
 /* Returns whether it found work. */
 bool reactor_finish_drained(struct vhc_reactor *reactor);
 /* Post what queues have to tell; what does not fit stays for the next time round. */

@@ -140,6 +140,8 @@ static bool turn(struct vhc_reactor *reactor, uint64_t now)
 	work = reactor_poll_queues(reactor, now);
 	work |= reactor_poll_channels(reactor, now);
 	reactor_publish_late(reactor);
+	if (__builtin_expect(reactor->outbox.coalesced.first != NULL, 0))
+		reactor_send_due(reactor, now);
 	if (__builtin_expect(reactor->draining != NULL, 0))
 		work |= reactor_finish_drained(reactor);
 	if (__builtin_expect(has_upcalls(reactor), 0))

@@ -163,6 +163,24 @@ static int set_mem(struct vhc_reactor *reactor, const struct reactor_message *me
 	return 0;
 }
 
+/* ---- Coalescing ---- */
+
+/* A ring that is stopping or broken calls at once, and is to go on so. */
+static int set_coalescing(struct vhc_reactor *reactor, const struct reactor_message *message)
+{
+	struct queue *queue = queue_of(message);
+
+	if (!queue)
+		return -ENOENT;
+	if (queue->state == QUEUE_BROKEN || queue->state == QUEUE_DRAINING)
+		return 0;
+	coalesce_set(queue, message->delay_base_ns, message->iops_threshold);
+	/* What was due was sent. */
+	if (queue->ring->broken)
+		reactor_wake_queue(reactor, queue);
+	return 0;
+}
+
 /* ---- Answers ---- */
 
 static void take_answer(struct vhc_reactor *reactor, struct task *task)
@@ -193,6 +211,8 @@ static int run_message(struct vhc_reactor *reactor, struct reactor_message *mess
 		return send_event(reactor, message);
 	case REACTOR_SET_MEM:
 		return set_mem(reactor, message);
+	case REACTOR_SET_COALESCING:
+		return set_coalescing(reactor, message);
 	default:
 		reactor->exit = true;
 		return 0;

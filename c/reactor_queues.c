@@ -62,6 +62,7 @@ static void forget_kicks(struct vhc_reactor *reactor, struct queue *queue)
 static void break_queue(struct vhc_reactor *reactor, struct queue *queue)
 {
 	forget_kicks(reactor, queue);
+	coalesce_set(queue, 0, 0);
 	ring_signal_error(queue->ring);
 	queue->state = QUEUE_BROKEN;
 	queue->next = reactor->broken;
@@ -139,6 +140,17 @@ void reactor_publish_late(struct vhc_reactor *reactor)
 	}
 }
 
+void reactor_send_due(struct vhc_reactor *reactor, uint64_t now)
+{
+	struct queue *queue;
+
+	while ((queue = reactor->outbox.coalesced.first) && queue->coalesce.due <= now) {
+		coalesce_send(queue, now);
+		if (__builtin_expect(queue->ring->broken != 0, 0))
+			reactor_wake_queue(reactor, queue);
+	}
+}
+
 /* ---- Starting ---- */
 
 static int open_lane(struct vhc_reactor *reactor, struct queue *queue)
@@ -210,6 +222,7 @@ void reactor_stop_queue(struct vhc_reactor *reactor, struct reactor_message *mes
 		unlink_queue(&reactor->broken, queue);
 		break;
 	}
+	coalesce_set(queue, 0, 0);
 	queue->state = QUEUE_DRAINING;
 	queue->stop = message;
 	queue->next = reactor->draining;

@@ -208,3 +208,18 @@ int vhc_reactor_set_mem(struct vhc_reactor *reactor, struct vhc_ring *ring, stru
 		free(message.table);
 	return result;
 }
+
+/* ---- Coalescing ---- */
+
+int vhc_reactor_set_coalescing(struct vhc_reactor *reactor, struct vhc_ring *ring,
+			       uint64_t delay_base_ns, uint64_t iops_threshold)
+{
+	struct reactor_message message = {.request = REACTOR_SET_COALESCING,
+					  .ring = ring,
+					  .delay_base_ns = delay_base_ns,
+					  .iops_threshold = iops_threshold};
+
+	if (delay_base_ns > 0 && iops_threshold == 0)
+		return -EINVAL;
+	return owns(reactor, ring) ? reactor_post_and_wait(reactor, &message) : -ENOENT;
+}

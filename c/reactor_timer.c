@@ -81,7 +81,8 @@ int reactor_wait(struct vhc_reactor *reactor, struct epoll_event *events, int ma
 
 uint64_t reactor_next_due(const struct vhc_reactor *reactor)
 {
-	uint64_t next = UINT64_MAX;
+	const struct queue *first = reactor->outbox.coalesced.first;
+	uint64_t next = first ? first->coalesce.due : UINT64_MAX;
 
 	for (const struct reactor_channel *of = reactor->busy_channels; of; of = of->next_busy)
 		if (of->channel->due && of->channel->due < next)

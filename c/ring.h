@@ -226,6 +226,14 @@ static inline bool ring_publish(struct vhc_ring *ring)
 }
 
 /*
+ * The two steps of ring_publish apart, of any ring. The first returns how much was
+ * shown: chains, or a packed ring's descriptors. The second takes all of that since it
+ * was called last, or since ring_publish was.
+ */
+uint32_t ring_show(struct vhc_ring *ring);
+bool ring_wants_call(struct vhc_ring *ring, uint32_t shown);
+
+/*
  * Asks to be kicked for the next chain. Returns whether chains wait already, for
  * which no kick may come.
  */

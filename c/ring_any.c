@@ -91,7 +91,7 @@ __attribute__((noinline)) void ring_put_any(struct vhc_ring *ring, size_t head, 
 		split_put(ring, head, len);
 }
 
-__attribute__((noinline)) bool ring_publish_any(struct vhc_ring *ring)
+uint32_t ring_show(struct vhc_ring *ring)
 {
 	struct inflight_position from = ring->packed.used;
 	uint16_t old = ring->published;
@@ -106,9 +106,24 @@ __attribute__((noinline)) bool ring_publish_any(struct vhc_ring *ring)
 	ring->published = ring->next_used;
 	if (ring->log)
 		ring_log_published(ring, old, from);
+	return ring->is_packed ? count : (uint16_t)(ring->published - old);
+}
+
+bool ring_wants_call(struct vhc_ring *ring, uint32_t shown)
+{
 	if (ring->call_fd < 0)
 		return false;
-	return ring->is_packed ? packed_wants_call(ring, count) : split_wants_call(ring, old);
+	/* What was passed longer than a lap ago was passed by the driver as well. */
+	if (ring->is_packed)
+		return packed_wants_call(ring, shown < ring->size ? shown : ring->size);
+	if (shown > UINT16_MAX)
+		ring->called = false; /* the event index may have been passed more than once */
+	return split_wants_call(ring, (uint16_t)(ring->published - shown));
+}
+
+__attribute__((noinline)) bool ring_publish_any(struct vhc_ring *ring)
+{
+	return ring_wants_call(ring, ring_show(ring));
 }
 
 /* ---- Kicks ---- */

@@ -306,7 +306,7 @@ struct vhc_stats {
 	uint64_t batches;	   /* batches of requests taken */
 	uint64_t busy_ns;	   /* time in batches */
 	uint64_t inflight;	   /* requests taken and not yet completed */
-	uint64_t reserved;
+	uint64_t calls_delayed; /* batches whose notification was put off, or sent with another's */
 	struct vhc_op_stats op[VHC_NUM_OPS];
 };
 
@@ -1117,6 +1117,18 @@ struct vhc_io_config {
 };
 #define VHC_IO_DURABLE (1u << 0)   /* WRITE, WRITE_ZEROES: on stable storage when it is done */
 #define VHC_IO_MAY_UNMAP (1u << 1) /* WRITE_ZEROES may give space back */
+
+/*
+ * Keeps the calls of a running ring apart: with delay_base_ns = D > 0, T = iops_threshold
+ * > 0 and R requests of the ring ending in a second, by D * (R - T) / T nanoseconds, and
+ * not at all while R <= T. R is measured anew every 10 ms, which is also the longest
+ * delay. Whether the driver wants a call is asked when it is sent. What is due is sent
+ * first, and the setting begins with a rate of 0. A D of 0, as a ring starts with, calls
+ * after each batch; a ring without call_fd is left alone.
+ * Errors: -EINVAL (T is 0 and D is not), -ENOENT (not this reactor's). Thread: control.
+ */
+VHC_API int vhc_reactor_set_coalescing(struct vhc_reactor *reactor, struct vhc_ring *ring,
+				       uint64_t delay_base_ns, uint64_t iops_threshold);
 
 /*
  * Submits one I/O on the reactor. Errors: -EINVAL (op, empty or not whole

@@ -109,7 +109,7 @@ export const LAYOUTS = {
 		batches: "u64",
 		busy_ns: "u64",
 		inflight: "u64",
-		reserved: "u64",
+		calls_delayed: "u64",
 		op: [vhc_op_stats, NUM_OPS],
 	}),
 	vhc_reactor_stats: struct({

@@ -574,6 +574,19 @@ export const native = {
 		mem: bigint,
 		refuse: boolean,
 	) => check("vhc_reactor_set_mem", reactor, ring, mem, refuse ? 1 : 0),
+	reactorSetCoalescing: (
+		reactor: bigint,
+		ring: bigint,
+		delayBaseNs: bigint,
+		iopsThreshold: bigint,
+	) =>
+		check(
+			"vhc_reactor_set_coalescing",
+			reactor,
+			ring,
+			delayBaseNs,
+			iopsThreshold,
+		),
 	ioSubmit: (reactor: bigint, config: Partial<StructOf<"vhc_io_config">>) =>
 		check("vhc_io_submit", reactor, encode("vhc_io_config", config)),
 	reactorStopRing: (reactor: bigint, ring: bigint) =>

@@ -349,6 +349,15 @@ export const SYMBOLS = {
 		result: "i32",
 		params: ["handle reactor", "handle ring", "handle mem", "i32 refuse"],
 	},
+	vhc_reactor_set_coalescing: {
+		result: "i32",
+		params: [
+			"handle reactor",
+			"handle ring",
+			"u64 delay_base_ns",
+			"u64 iops_threshold",
+		],
+	},
 	vhc_io_submit: {
 		result: "i32",
 		params: ["handle reactor", "buffer config"],
