@@ -3,9 +3,11 @@
 #include "vhostctl.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 int vhc_fd_close(int32_t fd)
@@ -17,6 +19,19 @@ int vhc_fd_close(int32_t fd)
 int vhc_fd_lock(int32_t fd)
 {
 	return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+}
+
+int vhc_fd_try_write(int32_t fd, const uint8_t *data, uint32_t len)
+{
+	struct pollfd room = {.fd = fd, .events = POLLOUT};
+	ssize_t n = send(fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (n < 0 && errno == ENOTSOCK) {
+		if (poll(&room, 1, 0) == 0)
+			return -EAGAIN;
+		n = write(fd, data, len);
+	}
+	return n < 0 ? -errno : (int)n;
 }
 
 int vhc_eventfd(void)

@@ -64,6 +64,14 @@ VHC_API int vhc_fd_close(int32_t fd);
 VHC_API int vhc_fd_lock(int32_t fd);
 
 /*
+ * Writes what fd takes of len bytes at once, whether or not it is non-blocking; to a
+ * pipe at most PIPE_BUF of them, and then all or nothing. Returns how many. A hang-up
+ * is -EPIPE; SIGPIPE must be ignored, unless fd is a socket.
+ * Errors: -EAGAIN (none), write(2)'s. Thread: any.
+ */
+VHC_API int vhc_fd_try_write(int32_t fd, const uint8_t *data, uint32_t len);
+
+/*
  * Makes an eventfd (non-blocking, close-on-exec). Returns the descriptor, which
  * is the caller's. Errors: -EMFILE, -ENFILE. Thread: any.
  */

@@ -26,7 +26,7 @@ export async function serveOne(
 		socketDir: given.text("socket-dir") ?? makeRuntimeDir(),
 		stateDir: defaultStateDir(),
 		cpus: cpumask === undefined ? undefined : parseCpumask(cpumask),
-		log: createLogger("warning"),
+		log: createLogger({ level: "warning" }),
 	});
 	const kill = (signal: NodeJS.Signals) =>
 		void process.kill(process.pid, signal);

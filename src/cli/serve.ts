@@ -14,7 +14,8 @@ import { onSignal } from "./signals.ts";
 import { parseChoice } from "./size.ts";
 
 const MODES = ["adaptive", "poll", "interrupt"] as const;
-const LEVELS = ["error", "warning", "info", "debug"] as const;
+const LEVELS = ["error", "warning", "notice", "info", "debug"] as const;
+const FORMATS = ["text", "json"] as const;
 
 export const serve: Group = {
 	name: "serve",
@@ -55,7 +56,11 @@ export const serve: Group = {
 				},
 				{
 					usage: "--log-level <level>",
-					help: "error, warning, info or debug (default: info)",
+					help: "error, warning, notice, info or debug (default: info)",
+				},
+				{
+					usage: "--log-format <format>",
+					help: "text for people, or json: an object on each line (default: text)",
 				},
 				{
 					usage: "--bdev <spec>",
@@ -81,6 +86,7 @@ export const serve: Group = {
 };
 
 async function run(given: Given): Promise<void> {
+	const { flushLog } = await import("../engine/engine.ts");
 	const calls = [
 		...given.list("bdev").map(parseBdevSpec),
 		...given.list("blk").map(parseBlkSpec),
@@ -94,8 +100,9 @@ async function run(given: Given): Promise<void> {
 		printLine(`ready: ${control.path}`);
 		const gone = control.handedOver.then(() => undefined);
 		const signal = await Promise.race([ending.asked, gone]);
-		if (signal) engine.log.info(`ending on ${signal}`);
+		if (signal) engine.log.notice(`ending on ${signal}`);
 		await endInstance({ engine, control });
+		flushLog(engine.log);
 	} finally {
 		ending.release();
 	}
@@ -170,12 +177,16 @@ async function makeAll(
 async function engineOptions(given: Given) {
 	const { createLogger, parseCpumask } = await import("../engine/engine.ts");
 	const cpus = given.text("cpumask");
-	const level = given.text("log-level") ?? "info";
+	const choice = <T extends string>(option: string, choices: readonly T[]) =>
+		given.parsed(option, (text, name) => parseChoice(text, name, choices));
 	return {
 		cpus: cpus === undefined ? undefined : parseCpumask(cpumask(cpus)),
-		mode: given.parsed("mode", (text, name) => parseChoice(text, name, MODES)),
+		mode: choice("mode", MODES),
 		postcopy: given.flag("postcopy"),
-		log: createLogger(parseChoice(level, "--log-level", LEVELS)),
+		log: createLogger({
+			level: choice("log-level", LEVELS),
+			format: choice("log-format", FORMATS),
+		}),
 	};
 }
 

@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import { BLK_READONLY, native } from "../ffi/native.ts";
 import type { Bdev, BdevUser } from "./bdev/bdev.ts";
 import { fromErrno, VhostctlError } from "./errors.ts";
-import type { Logger } from "./log.ts";
+import { bind, type Logger } from "./log.ts";
 import { leastLoaded, type Reactor } from "./reactors.ts";
 import { allocStatsPage, type StatsPage } from "./stats.ts";
 import type { RunningRing, Session, VhostDevice } from "./vhost-user/device.ts";
@@ -136,7 +136,8 @@ function serialOf(bdev: Bdev | undefined): Buffer {
 export function createBlkController(
 	options: BlkControllerOptions,
 ): BlkController {
-	const { name, reactors, log } = options;
+	const { name, reactors } = options;
+	const log = bind(options.log, { controller: name });
 	const readonly = options.readonly || options.bdev.backend.readonly;
 	const sessions = new Map<Session, Attached>();
 	let bdev: Bdev | undefined = options.bdev;
@@ -217,14 +218,14 @@ export function createBlkController(
 
 		attach(session) {
 			sessions.set(session, { pages: new Map(), running: new Map() });
-			log.info(`controller ${name}: connection ${session.id}`);
+			log.info("connected", { session: session.id, kind: "connected" });
 			if (paused) void session.pause();
 		},
 		detach(session) {
 			const attached = sessions.get(session);
 			sessions.delete(session);
 			for (const page of attached?.pages.values() ?? []) page.free();
-			log.info(`controller ${name}: connection ${session.id} ended`);
+			log.info("ended", { session: session.id, kind: "ended" });
 		},
 		async startRing(session, index, ring, node): Promise<RunningRing> {
 			try {
@@ -249,8 +250,7 @@ export function createBlkController(
 			return page.address;
 		},
 		ringStats: (session, index) => sessions.get(session)?.pages.get(index),
-		log: (level, text) =>
-			log[level === "warn" ? "warning" : level](`controller ${name}: ${text}`),
+		log,
 
 		async pause() {
 			paused = true;
@@ -265,9 +265,7 @@ export function createBlkController(
 			);
 		},
 		removed() {
-			log.warning(
-				`controller ${name}: bdev ${bdev?.name} is gone, requests fail from now on`,
-			);
+			log.warning("is gone, requests fail from now on", { bdev: bdev?.name });
 			bdev = undefined;
 		},
 		async changed() {

@@ -57,11 +57,12 @@ export function connectAt(
 		if (!going || session) return;
 		try {
 			follow(connectTo(runtime, path, serve));
-			log.info(`${path}: connected`);
+			log.info(`${path}: connected`, { kind: "connected-to" });
 			told = undefined;
 		} catch (error) {
 			const reason = messageOf(error);
-			if (reason !== told) log.info(`${path}: ${reason}; tried again`);
+			if (reason !== told)
+				log.info(`${path}: ${reason}; tried again`, { kind: "connect" });
 			told = reason;
 			later();
 		}

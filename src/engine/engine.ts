@@ -62,7 +62,14 @@ export type {
 } from "./engine-options.ts";
 export { ERRORS, type ErrorCode, VhostctlError } from "./errors.ts";
 export { type HugepagePool, hugepagePools } from "./hugepages.ts";
-export { createLogger, type Logger, type LogLevel } from "./log.ts";
+export type { LogFields, Logger, LogLevel } from "./log.ts";
+export {
+	createLogger,
+	flushLog,
+	type LineLogger,
+	type LoggerOptions,
+} from "./log-control.ts";
+export type { LogFormat } from "./log-format.ts";
 export type {
 	Notification,
 	Notifications,

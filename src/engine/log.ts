@@ -1,44 +1,82 @@
 // SPDX-License-Identifier: MIT
-import process from "node:process";
+// What the engine's parts log with; log-output.ts and its neighbours make lines of it.
 
 /** From the rarest to the most talkative. */
-export const LOG_LEVELS = ["error", "warning", "info", "debug"] as const;
+export const LOG_LEVELS = [
+	"error",
+	"warning",
+	"notice",
+	"info",
+	"debug",
+] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** Takes lines for people; what each level means is the usual. */
-export type Logger = Record<LogLevel, (text: string) => void>;
+/** Parts of the engine whose debug lines can be had, or not, on their own. */
+export const LOG_COMPONENTS = [
+	"rpc",
+	"takeover",
+	"vhost",
+	"vhost_ring",
+] as const;
+export type LogComponent = (typeof LOG_COMPONENTS)[number];
 
-/** What a peer or a file name put into a line must not move the cursor or forge another line. */
-function printable(text: string): string {
-	return text.replace(/\p{Cc}/gu, (c) => JSON.stringify(c).slice(1, -1));
+/** What a line is about. In JSON lines these are members of the same name. */
+export interface LogFields {
+	/** A controller, or a device of a program's own. */
+	readonly controller?: string | undefined;
+	/** A connection's number. */
+	readonly session?: number | undefined;
+	readonly ring?: number | undefined;
+	readonly bdev?: string | undefined;
+	readonly component?: LogComponent | undefined;
+	/**
+	 * What kind of thing happened. Lines of one kind about one controller are held back and
+	 * counted when they come in numbers. Of a closed set: never made of what a peer sent.
+	 */
+	readonly kind?: string | undefined;
+	/** An ErrorCode. */
+	readonly code?: string | undefined;
 }
 
-/**
- * Makes a logger that hands on lines of `level` and above.
- * Each is a time (UTC), the level and the text. `write` defaults to standard error.
- */
-export function createLogger(
-	level: LogLevel,
-	write: (line: string) => void = (line) => process.stderr.write(line),
+/** Takes lines. What they are about is in the fields, and not in the text again. */
+export type Logger = Readonly<
+	Record<LogLevel, (text: string, fields?: LogFields) => void>
+>;
+
+/** A line, before it is one. */
+export interface LogRecord {
+	/** Milliseconds since the epoch. */
+	readonly time: number;
+	readonly level: LogLevel;
+	readonly text: string;
+	readonly fields: LogFields;
+	/** How many more of its kind this line stands for. */
+	readonly repeated?: number;
+}
+
+/** Makes a logger of what takes records, but for their time. */
+export function makeLogger(
+	take: (level: LogLevel, text: string, fields: LogFields) => void,
 ): Logger {
-	const at = (own: LogLevel) => (text: string) => {
-		if (LOG_LEVELS.indexOf(own) <= LOG_LEVELS.indexOf(level)) {
-			const time = new Date().toISOString();
-			write(`${time} ${own.padEnd(7)} ${printable(text)}\n`);
-		}
-	};
+	const at =
+		(level: LogLevel) =>
+		(text: string, fields: LogFields = {}) =>
+			take(level, text, fields);
 	return {
 		error: at("error"),
 		warning: at("warning"),
+		notice: at("notice"),
 		info: at("info"),
 		debug: at("debug"),
 	};
 }
 
+/** A logger whose lines are about `about`, and whatever they say themselves. */
+export function bind(log: Logger, about: LogFields): Logger {
+	return makeLogger((level, text, fields) =>
+		log[level](text, { ...about, ...fields }),
+	);
+}
+
 /** A logger that says nothing. */
-export const silent: Logger = {
-	error() {},
-	warning() {},
-	info() {},
-	debug() {},
-};
+export const silent: Logger = makeLogger(() => {});

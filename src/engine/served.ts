@@ -9,7 +9,7 @@ import {
 	type Serve,
 } from "./endpoint.ts";
 import { messageOf, VhostctlError } from "./errors.ts";
-import type { Logger } from "./log.ts";
+import { bind, type Logger } from "./log.ts";
 import type { ListeningSocket, Runtime } from "./runtime.ts";
 import { checkSocketPath } from "./unix-socket.ts";
 import type { Session, VhostDevice } from "./vhost-user/device.ts";
@@ -122,6 +122,7 @@ export function createServed<D extends Servable>(
 		if (found) return found;
 		throw new VhostctlError("E_NOT_FOUND", `no controller ${name}`);
 	};
+	const logOf = (name: string) => bind(log, { controller: name });
 	const pathOf = (name: string, { client }: Access): string =>
 		client === undefined ? join(socketDir, name) : resolve(client);
 
@@ -133,8 +134,9 @@ export function createServed<D extends Servable>(
 		const { access } = entry;
 		const path = pathOf(name, access);
 		const serve = serveBy(entry);
-		if (access.client === undefined) return listenAt(runtime, path, serve, log);
-		const endpoint = connectAt(runtime, path, serve, log);
+		if (access.client === undefined)
+			return listenAt(runtime, path, serve, logOf(name));
+		const endpoint = connectAt(runtime, path, serve, logOf(name));
 		endpoint.resume();
 		return endpoint;
 	};
@@ -142,13 +144,13 @@ export function createServed<D extends Servable>(
 		if (!awaited?.has(name)) entry.endpoint = open(name, entry);
 		entry.device.started = true;
 		const way = entry.access.client === undefined ? "serves at" : "connects to";
-		log.info(`controller ${name}: ${way} ${pathOf(name, entry.access)}`);
+		logOf(name).notice(`${way} ${pathOf(name, entry.access)}`);
 	};
 	const end = async ({ device, endpoint }: Served<D>, leave: boolean) => {
 		endpoint?.close(leave);
 		served.delete(device.name);
 		await device.close();
-		log.info(`controller ${device.name}: ${leave ? "handed over" : "deleted"}`);
+		logOf(device.name).notice(leave ? "handed over" : "deleted");
 	};
 	const endpoints = () =>
 		[...served.values()].flatMap(({ endpoint }) => endpoint ?? []);
@@ -204,7 +206,7 @@ export function createServed<D extends Servable>(
 			const serve = serveBy(entry);
 			const endpoint = socket
 				? inheritListener(runtime, socket, serve)
-				: connectAt(runtime, pathOf(name, entry.access), serve, log);
+				: connectAt(runtime, pathOf(name, entry.access), serve, logOf(name));
 			for (const session of sessions) endpoint.inherit(session);
 			entry.endpoint = endpoint;
 		},
@@ -214,7 +216,7 @@ export function createServed<D extends Servable>(
 					try {
 						entry.endpoint = open(name, entry);
 					} catch (error) {
-						log.error(`controller ${name}: ${messageOf(error)}`);
+						logOf(name).error(messageOf(error));
 					}
 		},
 		async suspend() {

@@ -205,6 +205,9 @@ export const native = {
 
 	fdClose: (fd: number) => check("vhc_fd_close", fd),
 	fdLock: (fd: number) => check("vhc_fd_lock", fd),
+	/** How many bytes it took; EAGAIN: none. */
+	fdTryWrite: (fd: number, data: Uint8Array) =>
+		check("vhc_fd_try_write", fd, data, data.length),
 	eventfd: () => check("vhc_eventfd"),
 	/** False: there was nothing, or somebody else had it. */
 	eventfdTake: (fd: number) => check("vhc_eventfd_take", fd) === 1,

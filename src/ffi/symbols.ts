@@ -29,6 +29,10 @@ export const SYMBOLS = {
 
 	vhc_fd_close: { result: "i32", params: ["i32 fd"] },
 	vhc_fd_lock: { result: "i32", params: ["i32 fd"] },
+	vhc_fd_try_write: {
+		result: "i32",
+		params: ["i32 fd", "buffer data", "u32 len"],
+	},
 	vhc_eventfd: { result: "i32", params: [] },
 	vhc_eventfd_signal: { result: "i32", params: ["i32 fd"] },
 	vhc_eventfd_take: { result: "i32", params: ["i32 fd"] },

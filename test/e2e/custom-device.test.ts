@@ -16,6 +16,7 @@ import {
 	type DeviceRequest,
 	VhostctlError,
 } from "../../src/engine/engine.ts";
+import { silent } from "../../src/engine/log.ts";
 import { createRuntime, type Runtime } from "../../src/engine/runtime.ts";
 import {
 	decodeU64,
@@ -62,7 +63,7 @@ let logged: string[];
 beforeEach(async () => {
 	logged = [];
 	const note = (text: string) => void logged.push(text);
-	const log = { error: note, warning: note, info() {}, debug() {} };
+	const log = { ...silent, error: note, warning: note };
 	t = await startTestEngine({ cpus: allowedCpus(), log });
 	runtime = createRuntime();
 	frontends = [];

@@ -103,7 +103,7 @@ test("SIGINT and SIGTERM end it cleanly, with readable logs", async () => {
 			assert.deepEqual(readdirSync(dir), []);
 			assert.match(server.stderr(), new RegExp(`ending on ${signal}`));
 			for (const line of server.stderr().trimEnd().split("\n"))
-				assert.match(line, /^\d{4}-\S+Z (info|warning|error) +\S/);
+				assert.match(line, /^\d{4}-\S+Z (notice|info|warning|error) +\S/);
 		});
 });
 

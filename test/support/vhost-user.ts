@@ -3,6 +3,7 @@
 // send anything.
 import { Buffer } from "node:buffer";
 import { readdirSync } from "node:fs";
+import { makeLogger } from "../../src/engine/log.ts";
 import {
 	type Connection,
 	createRuntime,
@@ -44,6 +45,8 @@ export interface TestDevice extends VhostDevice {
 	/** Rings on the reactor. */
 	readonly started: Set<string>;
 	readonly logged: string[];
+	/** Of those lines. */
+	readonly kinds: Set<string | undefined>;
 	readonly space: Buffer;
 	/** Thrown by the calls named, while set. */
 	failing: Set<"readConfig" | "writeConfig" | "startRing">;
@@ -86,6 +89,7 @@ export function makeDevice(runtime: Runtime, maxQueues = 4): TestDevice {
 	const sessions = new Set<Session>();
 	const started = new Set<string>();
 	const logged: string[] = [];
+	const kinds = new Set<string | undefined>();
 	const key = (session: Session, index: number) => `${session.id}.${index}`;
 	return {
 		name: "test",
@@ -100,6 +104,7 @@ export function makeDevice(runtime: Runtime, maxQueues = 4): TestDevice {
 		sessions,
 		started,
 		logged,
+		kinds,
 		space,
 		failing,
 		readConfig(offset, length) {
@@ -140,7 +145,12 @@ export function makeDevice(runtime: Runtime, maxQueues = 4): TestDevice {
 			pages.set(index, page);
 			return page;
 		},
-		log: (level, text) => void logged.push(`${level}: ${text}`),
+		log: makeLogger((level, text, { ring, kind }) => {
+			const where = ring === undefined ? "" : `ring ${ring}: `;
+			if (level === "debug") return;
+			logged.push(`${level}: ${where}${text}`);
+			kinds.add(kind);
+		}),
 		async dispose() {
 			await Promise.all([...sessions].map((session) => session.close()));
 			native.reactorRelease(reactor);

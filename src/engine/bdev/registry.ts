@@ -114,9 +114,10 @@ export function createRegistry(
 			inquiryOf(name, identity, backend),
 		);
 		bdevs.set(name, bdev);
-		log.info(
-			`bdev ${name}: ${bdev.backend.productName}, ${bdev.backend.numBlocks} blocks of ${bdev.backend.blockSize} bytes`,
-		);
+		const { productName, numBlocks, blockSize } = bdev.backend;
+		log.notice(`${productName}, ${numBlocks} blocks of ${blockSize} bytes`, {
+			bdev: name,
+		});
 		notifications.send("bdev_register", name);
 		for (const waiter of waiters) {
 			if (waiter.name === name || waiter.name.toLowerCase() === uuid) {
@@ -138,7 +139,7 @@ export function createRegistry(
 			removals.delete(removal);
 			bdevs.delete(bdev.name);
 			notifications.send("bdev_unregister", bdev.name);
-			log.info(`bdev ${bdev.name}: deleted`);
+			log.notice("deleted", { bdev: bdev.name });
 		});
 		removals.add(removal);
 		return removal;
@@ -161,12 +162,12 @@ export function createRegistry(
 		resize: async (name, numBlocks, kind) => {
 			const bdev = get(name, kind);
 			await resizing(bdev, () => bdev.resize(numBlocks));
-			log.info(`bdev ${bdev.name}: resized to ${numBlocks} blocks`);
+			log.notice(`resized to ${numBlocks} blocks`, { bdev: bdev.name });
 		},
 		rescan: async (name, kind) => {
 			const bdev = get(name, kind);
 			await resizing(bdev, () => bdev.rescan());
-			log.info(`bdev ${bdev.name}: has ${bdev.backend.numBlocks} blocks`);
+			log.notice(`has ${bdev.backend.numBlocks} blocks`, { bdev: bdev.name });
 		},
 		waitFor: async (name, timeoutMs) => {
 			const bdev = find(name);

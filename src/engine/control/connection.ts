@@ -78,7 +78,9 @@ export function serveConnection(socket: Socket, context: Context): void {
 	});
 	socket.on("drain", pump);
 	socket.on("error", (error) => {
-		context.engine.log.debug(`control connection: ${error.message}`);
+		context.engine.log.debug(`control connection: ${error.message}`, {
+			component: "rpc",
+		});
 		socket.destroy();
 	});
 	socket.on("close", () => {

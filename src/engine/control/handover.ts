@@ -78,7 +78,7 @@ export function createHandover(
 	const carryOut = async (connecting: Promise<Connection>): Promise<void> => {
 		const link = createLink(await connecting);
 		withdraw = () => link.close();
-		log.info("a successor takes over");
+		log.notice("a successor takes over");
 		while (changes.size > 0) await Promise.allSettled(changes);
 		const belongings = { calls: describeEngine(engine), lockFd };
 		const end = await handOver(internalsOf(engine), link, belongings);
@@ -86,7 +86,7 @@ export function createHandover(
 		if (!end.given) throw new VhostctlError("E_BUSY", end.reason);
 		const pause =
 			end.pauseMs === undefined ? "" : ` after ${end.pauseMs.toFixed(1)} ms`;
-		log.info(`the successor serves${pause}`);
+		log.notice(`the successor serves${pause}`);
 		isGiven = true;
 		give();
 	};

@@ -50,7 +50,10 @@ function parseRequest(value: unknown): Request {
 function describeError(error: unknown, log: Logger) {
 	const known = fromErrno(error, "internal error");
 	if (known.code === "E_INTERNAL") {
-		log.error(error instanceof Error ? String(error.stack) : String(error));
+		log.error(error instanceof Error ? String(error.stack) : String(error), {
+			kind: "rpc-internal",
+			code: known.code,
+		});
 	}
 	const { rpc, text } = ERRORS[known.code];
 	return {

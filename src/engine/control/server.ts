@@ -129,7 +129,7 @@ export async function startControl(
 		lock.release(inherited);
 		throw error;
 	}
-	if (!inherited) engine.log.info(`control socket: ${path}`);
+	if (!inherited) engine.log.notice(`control socket: ${path}`);
 	let shown = !inherited;
 	let closing: Promise<void> | undefined;
 	return {
@@ -138,7 +138,7 @@ export async function startControl(
 		show() {
 			hidden.show();
 			shown = true;
-			engine.log.info(`control socket: ${path}`);
+			engine.log.notice(`control socket: ${path}`);
 		},
 		close() {
 			const end = async () => {
@@ -160,12 +160,16 @@ function serve(context: Context, sockets: Set<Socket>): Server {
 	const { log } = context.engine;
 	return createServer({ allowHalfOpen: true }, (socket) => {
 		if (!isTrusted(socket)) {
-			log.warning("control socket: a client of another user refused");
+			log.warning("control socket: a client of another user refused", {
+				kind: "rpc-stranger",
+			});
 			socket.destroy();
 			return;
 		}
 		if (sockets.size >= MAX_CONNECTIONS) {
-			log.warning("control socket: too many clients, one refused");
+			log.warning("control socket: too many clients, one refused", {
+				kind: "rpc-crowd",
+			});
 			socket.destroy();
 			return;
 		}

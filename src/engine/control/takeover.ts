@@ -80,7 +80,7 @@ async function settleIn(
 		control = made;
 		const pauseMs = await legacy.takeGuests(engine, () => show(made, engine));
 		if (pauseMs !== undefined)
-			engine.log.info(
+			engine.log.notice(
 				`taken over from process ${legacy.pid}: guests stood still for ${pauseMs.toFixed(1)} ms`,
 			);
 		return { engine, control };

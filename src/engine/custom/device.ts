@@ -3,7 +3,7 @@
 import { Buffer } from "node:buffer";
 import { native } from "../../ffi/native.ts";
 import { fromErrno, messageOf, VhostctlError } from "../errors.ts";
-import type { Logger } from "../log.ts";
+import { bind, type Logger } from "../log.ts";
 import { leastLoaded, type Reactor } from "../reactors.ts";
 import type { Servable, ServedSet } from "../served.ts";
 import { allocStatsPage, type StatsPage } from "../stats.ts";
@@ -110,15 +110,16 @@ function checkedSpace(space: Uint8Array): Buffer {
 /** Makes a device. Its socket is the caller's to make. Throws E_INVALID. */
 function createCustomController(
 	device: DeviceOptions,
-	{ reactors, log, ...offers }: Surroundings,
+	{ reactors, log: ours, ...offers }: Surroundings,
 ): CustomController {
 	checkOptions(device);
 	const { name, queues = 1 } = device;
+	const log = bind(ours, { controller: name });
 	const config = configOf(device);
 	const sessions = new Map<Session, Attached>();
 
 	const complain = (what: string) => (error: unknown) =>
-		log.error(`device ${name}: ${what}: ${messageOf(error)}`);
+		log.error(`${what}: ${messageOf(error)}`, { kind: "handler" });
 	/** Calls the program, whose errors are only logged. */
 	const tell = (what: string, call: () => void): void => {
 		try {
@@ -200,7 +201,7 @@ function createCustomController(
 				requests: new Set(),
 				deserted: false,
 			});
-			log.info(`device ${name}: connection ${session.id}`);
+			log.info("connected", { session: session.id, kind: "connected" });
 			tell("onConnect", () => device.onConnect?.(session));
 		},
 		detach(session) {
@@ -208,7 +209,7 @@ function createCustomController(
 			tell("onDisconnect", () => device.onDisconnect?.(session));
 			sessions.delete(session);
 			for (const page of pages.values()) page.free();
-			log.info(`device ${name}: connection ${session.id} ended`);
+			log.info("ended", { session: session.id, kind: "ended" });
 		},
 		abandoned(session) {
 			const ours = found(session);
@@ -258,8 +259,7 @@ function createCustomController(
 				device.onMessageHandled?.(session, message, ok),
 			);
 		},
-		log: (level, text) =>
-			log[level === "warn" ? "warning" : level](`device ${name}: ${text}`),
+		log,
 
 		async changed() {
 			await Promise.allSettled(

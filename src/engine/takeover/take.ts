@@ -232,6 +232,8 @@ async function takeGuests(
 	serving();
 	await link
 		.send(done)
-		.catch((error) => log.debug(`the predecessor: ${String(error)}`));
+		.catch((error) =>
+			log.debug(`the predecessor: ${String(error)}`, { component: "takeover" }),
+		);
 	return done.pauseMs;
 }

@@ -20,16 +20,14 @@ import {
 	describeRequest,
 	FLAG_NEED_REPLY,
 	FLAG_REPLY,
+	isKnown,
 	MESSAGES,
 	type MessageRow,
 	messageName,
 	PROTOCOL_FEATURES,
 	refusalOf,
 } from "./messages.ts";
-import { log, type SessionState } from "./state.ts";
-
-/** Refusals beyond so many are not logged: a front end is not to fill the log. */
-const MAX_LOGGED = 20;
+import { logOf, type SessionState } from "./state.ts";
 
 interface Reply {
 	readonly payload: Buffer;
@@ -61,6 +59,7 @@ export async function answer(
 	};
 	try {
 		outcome.message = decodeRequest(data);
+		trace(state, outcome.message, fds.length);
 		await carryOut(state, outcome, outcome.message, received);
 		outcome.ok = true;
 	} catch (error) {
@@ -79,14 +78,29 @@ export async function answer(
 	}
 }
 
+function trace(
+	{ device, session }: SessionState,
+	{ request, payload }: Message,
+	fds: number,
+): void {
+	const content = `${payload.length} bytes, ${fds} descriptors`;
+	device.log.debug(`${describeRequest(request)}: ${content}`, {
+		session: session.id,
+		component: "vhost",
+	});
+}
+
 function reportRefusal(
 	state: SessionState,
 	request: number | undefined,
 	error: unknown,
 ): void {
 	const what = request === undefined ? "message" : describeRequest(request);
-	if (state.refusals++ < MAX_LOGGED)
-		log(state, "warn", `${what}: ${messageOf(error)}`);
+	const name = isKnown(request) ? what : "unknown";
+	logOf(state).warning(`${what}: ${messageOf(error)}`, {
+		kind: `message-${name}`,
+		code: error instanceof VhostctlError ? error.code : "E_INTERNAL",
+	});
 }
 
 async function carryOut(

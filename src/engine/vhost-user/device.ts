@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import type { Buffer } from "node:buffer";
+import type { Logger } from "../log.ts";
 import type { RequestHandlers } from "../runtime.ts";
 import type { MessageFds } from "./fds.ts";
 import type { SessionImage } from "./session-image.ts";
@@ -97,7 +98,8 @@ export interface VhostDevice {
 	/** Address of the struct vhc_stats that counts for a ring; it outlives the session. */
 	statsPage(session: Session, index: number): bigint;
 
-	log(level: "debug" | "info" | "warn" | "error", text: string): void;
+	/** Its lines name the device. */
+	readonly log: Logger;
 }
 
 /** A ring that a reactor owns. */

@@ -138,8 +138,10 @@ const DEVICE_HANDLERS: HandlersOf<Own> = {
 				flags,
 			);
 		} catch (error) {
-			const text = `GET_CONFIG: ${messageOf(error)}`;
-			device.log("warn", `connection ${session.id}: ${text}`);
+			device.log.warning(`GET_CONFIG: ${messageOf(error)}`, {
+				session: session.id,
+				kind: "message-GET_CONFIG",
+			});
 			return Buffer.alloc(0); // how the specification says no
 		}
 	},

@@ -320,6 +320,12 @@ export function describeRequest(request: number): string {
 	return messageName(request) ?? REFUSED[request]?.name ?? `request ${request}`;
 }
 
+/** Whether describeRequest has a name for it. */
+export function isKnown(request: number | undefined): boolean {
+	if (request === undefined) return false;
+	return messageName(request) !== undefined || request in REFUSED;
+}
+
 /** Whether a request of that number can be answered by an ack. */
 export function canAck(request: number): boolean {
 	const name = messageName(request);

@@ -5,7 +5,7 @@
 import { NativeError } from "../../ffi/native.ts";
 import { messageOf } from "../errors.ts";
 import { PROTOCOL_FEATURES } from "./messages.ts";
-import { log, type SessionState } from "./state.ts";
+import { logOf, type SessionState } from "./state.ts";
 import { dropKick, type Miss, settle, type Vring } from "./vring.ts";
 
 /** How long an update may take to be read after its miss was acknowledged, in ms. */
@@ -78,11 +78,10 @@ function giveUp(
 		return;
 	}
 	dropKick(vring);
-	log(
-		state,
-		"warn",
-		`ring ${vring.index}: no translation of 0x${iova.toString(16)}: ${reason}`,
-	);
+	logOf(state).warning(`no translation of 0x${iova.toString(16)}: ${reason}`, {
+		ring: vring.index,
+		kind: "ring-start",
+	});
 }
 
 /** Something is known that was not: rings that waited for it go on. */
@@ -100,6 +99,6 @@ async function startLate(state: SessionState, vring: Vring): Promise<void> {
 	try {
 		await settle(vring, state);
 	} catch (error) {
-		log(state, "warn", messageOf(error));
+		logOf(state).warning(messageOf(error), { kind: "ring-start" });
 	}
 }

@@ -12,7 +12,7 @@ import { onMiss } from "./misses.ts";
 import type { SessionImage } from "./session-image.ts";
 import {
 	everyVring,
-	log,
+	logOf,
 	makeState,
 	type SessionState,
 	unpause,
@@ -101,11 +101,14 @@ function makeSession(runtime: Runtime, device: VhostDevice): Made {
 		else finish();
 	};
 	/** Ends the connection when the device's wish cannot be carried out. */
-	const orHangUp = async (what: string, work: Promise<void>): Promise<void> => {
+	const orHangUp = async (
+		what: "resume" | "thaw",
+		work: Promise<void>,
+	): Promise<void> => {
 		try {
 			await work;
 		} catch (error) {
-			log(state, "error", `${what}: ${messageOf(error)}`);
+			logOf(state).error(`${what}: ${messageOf(error)}`, { kind: what });
 			hangUp();
 		}
 	};
@@ -192,7 +195,9 @@ async function announceConfig(state: SessionState): Promise<void> {
 	try {
 		await channel.configChanged((protocolFeatures & REPLY_ACK) !== 0n);
 	} catch (error) {
-		log(state, "warn", `CONFIG_CHANGE_MSG: ${messageOf(error)}`);
+		logOf(state).warning(`CONFIG_CHANGE_MSG: ${messageOf(error)}`, {
+			kind: "config-change",
+		});
 	}
 }
 
@@ -201,7 +206,7 @@ async function tearDown(state: SessionState): Promise<void> {
 	try {
 		await everyVring(state, destroyVring);
 	} catch (error) {
-		log(state, "error", `close: ${messageOf(error)}`);
+		logOf(state).error(`close: ${messageOf(error)}`, { kind: "close" });
 	}
 	state.vrings.clear();
 	state.iotlb?.release();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { VhostctlError } from "../errors.ts";
+import { bind, type Logger } from "../log.ts";
 import type { Connection, Delivery } from "../runtime.ts";
 import { VIRTIO_F } from "../virtio/features.ts";
 import type { StateTransfer } from "./device-state.ts";
@@ -43,8 +44,6 @@ export interface SessionState extends VringHost, SessionCore {
 	frozen: Frozen | undefined;
 	/** Messages that were delivered and not yet looked at. */
 	readonly inbox: Delivery[];
-	/** How many messages were refused. */
-	refusals: number;
 	/** Whether SET_PROTOCOL_FEATURES was heard. */
 	negotiated: boolean;
 	/** Device status (virtio 2.1), as SET_STATUS said it. */
@@ -68,7 +67,6 @@ export function makeState(core: SessionCore): SessionState {
 		connection: undefined,
 		frozen: undefined,
 		inbox: [],
-		refusals: 0,
 		features: 0n,
 		protocolFeatures: 0n,
 		negotiated: false,
@@ -130,10 +128,7 @@ export function renewIotlb(state: SessionState): void {
 		wanted && state.memory ? createIotlb(state.memory.handle) : undefined;
 }
 
-export function log(
-	state: VringHost,
-	level: "warn" | "error",
-	text: string,
-): void {
-	state.device.log(level, `connection ${state.session.id}: ${text}`);
+/** What a session logs with: each line names the device and the connection. */
+export function logOf({ device, session }: VringHost): Logger {
+	return bind(device.log, { session: session.id });
 }

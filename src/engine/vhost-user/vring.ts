@@ -248,7 +248,7 @@ function makeRelay(vring: Vring, host: VringHost): CallRelay | undefined {
 		try {
 			await host.channel?.vringCall(vring.index);
 		} catch (error) {
-			report(vring, host, `: VRING_CALL: ${messageOf(error)}`);
+			report(vring, host, "ring-call", `VRING_CALL: ${messageOf(error)}`);
 		}
 	});
 }
@@ -344,19 +344,23 @@ function nodeOf(vring: Vring, host: VringHost): number {
 	}
 }
 
-function report(vring: Vring, host: VringHost, text: string): void {
-	const where = `connection ${host.session.id}: ring ${vring.index}`;
-	host.device.log("warn", `${where}${text}`);
+function report(
+	{ index }: Vring,
+	{ device, session }: VringHost,
+	kind: string,
+	text: string,
+): void {
+	device.log.warning(text, { session: session.id, ring: index, kind });
 }
 
 /** The driver corrupted the ring: it idles on its reactor until it is stopped. */
 function markBroken(vring: Vring, host: VringHost, errno: number): void {
 	if (vring.broken) return;
 	vring.broken = true;
-	report(vring, host, ` is broken: ${errnoName(errno)}`);
+	report(vring, host, "ring-broken", `broken: ${errnoName(errno)}`);
 	if (!notifiesInband(host) || vring.err >= 0) return;
 	host.channel?.vringError(vring.index).catch((error: unknown) => {
-		report(vring, host, `: VRING_ERR: ${messageOf(error)}`);
+		report(vring, host, "ring-error", `VRING_ERR: ${messageOf(error)}`);
 	});
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import type { Bdev } from "../bdev/bdev.ts";
 import { fromErrno, messageOf } from "../errors.ts";
-import type { Logger } from "../log.ts";
+import { bind, type Logger } from "../log.ts";
 import type { Reactor } from "../reactors.ts";
 import type { Runtime } from "../runtime.ts";
 import { executeAbsent } from "../scsi/luns.ts";
@@ -122,7 +122,8 @@ function answerAbsent(targets: ScsiTargets, request: ScsiRequest): void {
 export function createScsiController(
 	options: ScsiControllerOptions,
 ): ScsiController {
-	const { name, runtime, reactors, store, log } = options;
+	const { name, runtime, reactors, store } = options;
+	const log = bind(options.log, { controller: name });
 	const sessions = new Map<Session, ScsiSession>();
 	const all = () => [...sessions.values()];
 	const nexuses = () => all().map(({ nexus }) => nexus);
@@ -181,18 +182,24 @@ export function createScsiController(
 		try {
 			execute(request, session);
 		} catch (error) {
-			log.error(`controller ${name}: ${messageOf(error)}`);
+			log.error(messageOf(error), {
+				session: session.id,
+				kind: "scsi-command",
+			});
 			if (!request.answered) request.respond(SCSI_RESPONSE.BUSY);
 		}
 	};
 	const onControl: SessionRequests["onControl"] = (
-		{ nexus },
+		{ nexus, session },
 		request,
 		info,
 	) => {
 		const scope = { unitsOf: targets.unitsOf, nexuses };
 		answerControl(request, info, nexus, scope).catch((error: unknown) => {
-			log.error(`controller ${name}: task management: ${messageOf(error)}`);
+			log.error(`task management: ${messageOf(error)}`, {
+				session: session.id,
+				kind: "scsi-task-management",
+			});
 		});
 	};
 
@@ -233,7 +240,7 @@ export function createScsiController(
 			sessions.set(session, ours);
 			if (kept) restoreSession(ours, kept, targets.units());
 			else for (const { unit } of targets.units()) unit.nexusCame(nexus);
-			log.info(`controller ${name}: connection ${session.id}`);
+			log.info("connected", { session: session.id, kind: "connected" });
 		},
 		exportSession: (session) => sessionImage(found(session), targets.units()),
 		exportState: (session) => encodeScsiState(found(session).sizes),
@@ -254,7 +261,7 @@ export function createScsiController(
 			sessions.delete(session);
 			for (const lun of targets.units()) lun.leave(ours.nexus);
 			ours.close();
-			log.info(`controller ${name}: connection ${session.id} ended`);
+			log.info("ended", { session: session.id, kind: "ended" });
 		},
 		requestHandlers: (session, index) => found(session).handlers(index),
 		async startRing(session, index, ring, node) {
@@ -267,8 +274,7 @@ export function createScsiController(
 		ringStopped: (session, index) => found(session).ringStopped(index),
 		statsPage: (session, index) => found(session).page(index).address,
 		ringStats: (session, index) => sessions.get(session)?.pageOf(index),
-		log: (level, text) =>
-			log[level === "warn" ? "warning" : level](`controller ${name}: ${text}`),
+		log,
 
 		targets: () => describe(targets.units()),
 		units: targets.units,

@@ -155,7 +155,8 @@ export function createScsiLun(options: ScsiLunOptions): ScsiLun {
 		lun,
 		medium,
 		host: { ...host, changed: refresh },
-		log: (text) => log.warning(`${name}: ${text}`),
+		log: (text) =>
+			log.warning(`${name}: ${text}`, { bdev: bdev.name, kind: "scsi" }),
 	});
 
 	const scsiLun: ScsiLun = {
@@ -188,7 +189,8 @@ export function createScsiLun(options: ScsiLunOptions): ScsiLun {
 			return lane;
 		},
 		refresh,
-		report: (text) => log.error(`${name}: ${text}`),
+		report: (text) =>
+			log.error(`${name}: ${text}`, { bdev: bdev.name, kind: "scsi-command" }),
 		leave(nexus) {
 			const seat = seats.get(nexus);
 			seats.delete(nexus);

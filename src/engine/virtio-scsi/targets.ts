@@ -121,7 +121,7 @@ export function createTargets(options: TargetsOptions): ScsiTargets {
 
 	/** Makes the place, with the claim of the bdev that it ends with. */
 	const occupy = (target: number, lunNumber: number, bdev: Bdev): Place => {
-		const label = `controller ${name}: target ${target} LUN ${lunNumber}`;
+		const label = `target ${target} LUN ${lunNumber}`;
 		const [reactor] = options.reactors;
 		if (!reactor) throw new Error("a controller without reactors");
 		let retiring: Promise<void> | undefined;
@@ -131,7 +131,7 @@ export function createTargets(options: TargetsOptions): ScsiTargets {
 			await lun.close();
 			release();
 			places.delete(lun.address);
-			log.info(`${label}: removed`);
+			log.notice(`${label}: removed`);
 		};
 		const leave = (): void => {
 			lun.unplug();
@@ -157,7 +157,7 @@ export function createTargets(options: TargetsOptions): ScsiTargets {
 			pause: () => lun.hold.pause(),
 			resume: async () => lun.hold.resume(),
 			removed() {
-				log.warning(`${label}: bdev ${bdev.name} is gone`);
+				log.warning(`${label}: bdev is gone`, { bdev: bdev.name });
 				if (!lun.gone) leave();
 				retiring ??= finish();
 			},
@@ -218,9 +218,9 @@ export function createTargets(options: TargetsOptions): ScsiTargets {
 			for (const nexus of options.nexuses()) place.lun.unit.nexusCame(nexus);
 			siblingsChanged(place.lun);
 			options.announce({ kind: "added", target, lun });
-			log.info(
-				`controller ${name}: target ${target} LUN ${lun} is bdev ${bdev.name}`,
-			);
+			log.notice(`target ${target} LUN ${lun} is bdev ${bdev.name}`, {
+				bdev: bdev.name,
+			});
 			return target;
 		},
 		async remove(target, lun) {
@@ -243,8 +243,7 @@ export function createTargets(options: TargetsOptions): ScsiTargets {
 		async close() {
 			const ends = [...places.values()].map((place) => place.retire());
 			for (const end of await Promise.allSettled(ends))
-				if (end.status === "rejected")
-					log.error(`controller ${name}: ${messageOf(end.reason)}`);
+				if (end.status === "rejected") log.error(messageOf(end.reason));
 		},
 	};
 }
