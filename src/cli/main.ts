@@ -29,6 +29,10 @@ const GROUPS: Readonly<Record<string, GroupEntry>> = {
 			"Create, list and delete vhost-user-scsi controllers; add and remove targets",
 		load: async () => (await import("./scsi.ts")).scsi,
 	},
+	coalesce: {
+		summary: "Set and show how often busy controllers call their drivers",
+		load: async () => (await import("./coalesce.ts")).coalesce,
+	},
 	stats: {
 		summary: "Show what an instance does, once or live",
 		load: async () => (await import("./stats.ts")).stats,

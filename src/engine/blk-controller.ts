@@ -2,6 +2,11 @@
 import { Buffer } from "node:buffer";
 import { BLK_READONLY, native } from "../ffi/native.ts";
 import type { Bdev, BdevUser } from "./bdev/bdev.ts";
+import {
+	type Coalescing,
+	checkCoalescing,
+	NOT_COALESCED,
+} from "./coalescing.ts";
 import { fromErrno, VhostctlError } from "./errors.ts";
 import { bind, type Logger } from "./log.ts";
 import { leastLoaded, type Reactor } from "./reactors.ts";
@@ -12,7 +17,7 @@ import {
 	protocolFeatures,
 	ringFeatures,
 } from "./vhost-user/offers.ts";
-import { runningRing } from "./vhost-user/running-ring.ts";
+import { coalesceRing, runningRing } from "./vhost-user/running-ring.ts";
 import {
 	type BlkConfig,
 	decodeConfigWrite,
@@ -45,6 +50,13 @@ export interface BlkController extends VhostDevice, BdevUser {
 	readonly cpus: readonly number[];
 	/** The front ends connected. */
 	readonly sessions: readonly Session[];
+	/** When rings whose requests end fast call their drivers. */
+	readonly coalescing: Coalescing;
+	/**
+	 * Sets that, for rings that run and those to come. Throws E_INVALID: a delay of
+	 * 0..1,000,000 microseconds and a threshold of 100..2^32 - 1 are right.
+	 */
+	setCoalescing(delayBaseUs: number, iopsThreshold: number): void;
 	/** What a ring did; undefined for one that never ran. */
 	ringStats(session: Session, index: number): StatsPage | undefined;
 	/** Ends all connections and gives the bdev back. */
@@ -61,12 +73,19 @@ export interface BlkControllerOptions extends Offers {
 	log: Logger;
 }
 
+/** A ring that a reactor runs. */
+interface Running {
+	readonly reactor: Reactor;
+	readonly ring: bigint;
+	/** struct vhc_blk *, ours to give back. */
+	readonly blk: bigint;
+}
+
 /** What a connection has of ours. */
 interface Attached {
 	/** By ring. */
 	readonly pages: Map<number, StatsPage>;
-	/** struct vhc_blk * and reactor of each running ring. */
-	readonly running: Map<number, { blk: bigint; reactor: Reactor }>;
+	readonly running: Map<number, Running>;
 }
 
 function offeredFeatures(bdev: Bdev, readonly: boolean): bigint {
@@ -143,6 +162,7 @@ export function createBlkController(
 	let bdev: Bdev | undefined = options.bdev;
 	let writeback = true;
 	let paused = false;
+	let coalescing = NOT_COALESCED;
 
 	const createBlk = (session: Session): bigint => {
 		const config = configOf(options.bdev, !bdev, writeback);
@@ -175,7 +195,9 @@ export function createBlkController(
 			throw error;
 		}
 		reactor.rings++;
-		sessions.get(session)?.running.set(index, { blk, reactor });
+		sessions.get(session)?.running.set(index, { reactor, ring, blk });
+		if (coalescing.delayBaseUs > 0)
+			coalesceRing(reactor.handle, ring, coalescing);
 		return reactor;
 	};
 
@@ -200,6 +222,15 @@ export function createBlkController(
 		},
 		get sessions() {
 			return [...sessions.keys()];
+		},
+		get coalescing() {
+			return coalescing;
+		},
+		setCoalescing(delayBaseUs, iopsThreshold) {
+			coalescing = checkCoalescing(delayBaseUs, iopsThreshold);
+			for (const { running } of sessions.values())
+				for (const { reactor, ring } of running.values())
+					coalesceRing(reactor.handle, ring, coalescing);
 		},
 
 		readConfig: (offset, length) =>

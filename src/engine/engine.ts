@@ -42,6 +42,7 @@ export type { MallocOptions, PageSize } from "./bdev/malloc.ts";
 export type { NullOptions } from "./bdev/null.ts";
 export type { BdevRegistry, Identity } from "./bdev/registry.ts";
 export type { BlkController } from "./blk-controller.ts";
+export type { Coalescing } from "./coalescing.ts";
 export { allowedCpus, formatCpumask, parseCpumask } from "./cpumask.ts";
 export type {
 	Device,

@@ -31,6 +31,7 @@ const NOTIFICATIONS = [
 	"kicks_suppressed",
 	"calls",
 	"calls_suppressed",
+	"calls_delayed",
 	"batches",
 	"busy_ns",
 	"inflight",

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What an engine has, as the calls that make it.
+import { isDeepStrictEqual } from "node:util";
+import { NOT_COALESCED } from "../coalescing.ts";
 import type { Bdev, Controller, Engine, ScsiController } from "../engine.ts";
 import { formatCpumask, VhostctlError } from "../engine.ts";
 import type { MethodName, Params } from "./schema.ts";
@@ -51,6 +53,19 @@ function commonParams(engine: Engine, controller: Controller) {
 	};
 }
 
+/** None if it is as it is at first. */
+function coalescingCalls({ name, coalescing }: Controller): Call[] {
+	const { delayBaseUs, iopsThreshold } = coalescing;
+	if (isDeepStrictEqual(coalescing, NOT_COALESCED)) return [];
+	return [
+		call("vhost_controller_set_coalescing", {
+			ctrlr: name,
+			delay_base_us: delayBaseUs,
+			iops_threshold: iopsThreshold,
+		}),
+	];
+}
+
 function scsiCalls(engine: Engine, controller: ScsiController): Call[] {
 	const { name: ctrlr, started } = controller;
 	const create = call("vhost_create_scsi_controller", {
@@ -96,6 +111,9 @@ export function describeEngine(engine: Engine): Call[] {
 		...engine.bdevs.list().map(bdevCall),
 		...engine
 			.controllers()
-			.flatMap((controller) => controllerCalls(engine, controller)),
+			.flatMap((controller) => [
+				...controllerCalls(engine, controller),
+				...coalescingCalls(controller),
+			]),
 	];
 }

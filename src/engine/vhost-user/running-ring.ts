@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-import { native } from "../../ffi/native.ts";
+import { NativeError, native } from "../../ffi/native.ts";
+import type { Coalescing } from "../coalescing.ts";
 import type { RunningRing } from "./device.ts";
 
 /** A ring that was given to a reactor, as startRing answers it. */
@@ -13,4 +14,22 @@ export function runningRing(
 		setMem: (mem, refuse) =>
 			void native.reactorSetMem(handle, ring, mem, refuse),
 	};
+}
+
+/** Has a ring of a reactor obey from now on; one that has just stopped has nothing to obey. */
+export function coalesceRing(
+	reactor: bigint,
+	ring: bigint,
+	{ delayBaseUs, iopsThreshold }: Coalescing,
+): void {
+	try {
+		native.reactorSetCoalescing(
+			reactor,
+			ring,
+			BigInt(delayBaseUs) * 1000n,
+			BigInt(iopsThreshold),
+		);
+	} catch (error) {
+		if (!(error instanceof NativeError) || error.code !== "ENOENT") throw error;
+	}
 }

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT
 import type { Bdev } from "../bdev/bdev.ts";
+import {
+	type Coalescing,
+	checkCoalescing,
+	NOT_COALESCED,
+} from "../coalescing.ts";
 import { fromErrno, messageOf } from "../errors.ts";
 import { bind, type Logger } from "../log.ts";
 import type { Reactor } from "../reactors.ts";
@@ -68,6 +73,13 @@ export interface ScsiController extends VhostDevice {
 	readonly cpus: readonly number[];
 	/** The front ends connected. */
 	readonly sessions: readonly Session[];
+	/** When rings whose requests end fast call their drivers. */
+	readonly coalescing: Coalescing;
+	/**
+	 * Sets that, for request rings that run and those to come. Throws E_INVALID: a delay of
+	 * 0..1,000,000 microseconds and a threshold of 100..2^32 - 1 are right.
+	 */
+	setCoalescing(delayBaseUs: number, iopsThreshold: number): void;
 	/** What a ring did; undefined for one that never ran. */
 	ringStats(session: Session, index: number): StatsPage | undefined;
 	/** Those with LUNs, in ascending order. */
@@ -125,6 +137,7 @@ export function createScsiController(
 	const { name, runtime, reactors, store } = options;
 	const log = bind(options.log, { controller: name });
 	const sessions = new Map<Session, ScsiSession>();
+	let coalescing = NOT_COALESCED;
 	const all = () => [...sessions.values()];
 	const nexuses = () => all().map(({ nexus }) => nexus);
 	const found = (session: Session): ScsiSession => {
@@ -218,6 +231,13 @@ export function createScsiController(
 		get sessions() {
 			return [...sessions.keys()];
 		},
+		get coalescing() {
+			return coalescing;
+		},
+		setCoalescing(delayBaseUs, iopsThreshold) {
+			coalescing = checkCoalescing(delayBaseUs, iopsThreshold);
+			for (const session of all()) session.coalesce(coalescing);
+		},
 
 		readConfig: (offset, length, session) =>
 			readConfigSpace(
@@ -237,6 +257,7 @@ export function createScsiController(
 			const nexus = makeNexus(name, slot);
 			const requests = { onCommand, onControl };
 			const ours = createScsiSession(session, slot, nexus, reactors, requests);
+			ours.coalesce(coalescing);
 			sessions.set(session, ours);
 			if (kept) restoreSession(ours, kept, targets.units());
 			else for (const { unit } of targets.units()) unit.nexusCame(nexus);

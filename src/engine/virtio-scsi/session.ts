@@ -2,12 +2,13 @@
 // What a SCSI controller has of one front end: its initiator port and its rings.
 import type { Buffer } from "node:buffer";
 import { native } from "../../ffi/native.ts";
+import { type Coalescing, NOT_COALESCED } from "../coalescing.ts";
 import { leastLoaded, type Reactor } from "../reactors.ts";
 import type { RequestHandlers } from "../runtime.ts";
 import type { Nexus } from "../scsi/task.ts";
 import { allocStatsPage, type StatsPage } from "../stats.ts";
 import type { RunningRing, Session } from "../vhost-user/device.ts";
-import { runningRing } from "../vhost-user/running-ring.ts";
+import { coalesceRing, runningRing } from "../vhost-user/running-ring.ts";
 import { VIRTIO_SCSI_F } from "../virtio/features.ts";
 import { DEFAULT_SIZES, type ScsiSizes } from "../virtio/scsi-config.ts";
 import { encodeEvent, type ScsiEvent } from "../virtio/scsi-events.ts";
@@ -40,6 +41,8 @@ export interface ScsiSession {
 	/** Those that a reactor runs. */
 	requestRings(): RequestRing[];
 	startRing(index: number, ring: bigint, node: number): RunningRing;
+	/** How request rings call their drivers, those to come as well. */
+	coalesce(coalescing: Coalescing): void;
 	ringStopped(index: number): void;
 	handlers(index: number): Partial<RequestHandlers>;
 	/** The driver reset the device. */
@@ -77,6 +80,7 @@ export function createScsiSession(
 ): ScsiSession {
 	const pages = new Map<number, StatsPage>();
 	const running = new Map<number, Running>();
+	let coalescing = NOT_COALESCED;
 	const start = (index: number, ring: bigint, node: number): Running => {
 		const reactor = leastLoaded(reactors, node);
 		const { handle } = reactor;
@@ -123,11 +127,18 @@ export function createScsiSession(
 			const started = start(index, ring, node);
 			const { reactor } = started;
 			running.set(index, started);
+			if (started.requests && coalescing.delayBaseUs > 0)
+				coalesceRing(reactor.handle, ring, coalescing);
 			if (index === EVENT_RING && self.missed) {
 				self.missed = false;
 				self.sendEvent({ kind: "missed" });
 			}
 			return runningRing(reactor, ring);
+		},
+		coalesce(wanted) {
+			coalescing = wanted;
+			for (const { reactor, handle, requests } of running.values())
+				if (requests) coalesceRing(reactor.handle, handle, wanted);
 		},
 		ringStopped(index) {
 			const stopped = running.get(index);

@@ -41,11 +41,12 @@ function describeBackend(engine: Engine, controller: Controller) {
 
 function describe(engine: Engine, controller: Controller) {
 	const { client } = engine.optionsOf(controller);
+	const { delayBaseUs, iopsThreshold } = controller.coalescing;
 	return {
 		ctrlr: controller.name,
 		cpumask: `0x${formatCpumask(controller.cpus)}`,
-		delay_base_us: 0,
-		iops_threshold: 60000,
+		delay_base_us: delayBaseUs,
+		iops_threshold: iopsThreshold,
 		socket: engine.socketPath(controller.name),
 		...(client === undefined ? {} : { client: true as const }),
 		sessions: controller.sessions.map((s) => describeSession(controller, s)),
@@ -64,6 +65,11 @@ export const vhostHandlers: Handlers<keyof typeof vhostMethods> = {
 	},
 	vhost_get_controllers: ({ engine }, { name }) =>
 		engine.controllers(name).map((controller) => describe(engine, controller)),
+	vhost_controller_set_coalescing({ engine }, params): true {
+		const [controller] = engine.controllers(params.ctrlr);
+		controller?.setCoalescing(params.delay_base_us, params.iops_threshold);
+		return true;
+	},
 	async vhost_delete_controller({ engine }, { ctrlr }): Promise<true> {
 		const [found] = engine.controllers(ctrlr);
 		// As SPDK has it: what still has disks is not deleted by a slip.

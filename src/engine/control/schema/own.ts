@@ -46,6 +46,8 @@ const ring = object({
 	kicks_suppressed: number,
 	calls: number,
 	calls_suppressed: number,
+	/** Batches whose call was put off, or sent with another one's. */
+	calls_delayed: number,
 	batches: number,
 	busy_ns: number,
 	inflight: number,

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: MIT
 import * as v from "valibot";
 import {
+	MAX_DELAY_BASE_US,
+	MAX_IOPS_THRESHOLD,
+	MIN_IOPS_THRESHOLD,
+} from "../../coalescing.ts";
+import {
 	absolutePath,
 	array,
 	boolean,
 	done,
+	integer,
 	methods,
 	name,
 	nullable,
@@ -103,6 +109,24 @@ export const vhostMethods = methods({
 		}),
 		result: array(controller),
 		example: { name: "vhost.0" },
+	},
+	vhost_controller_set_coalescing: {
+		effect: "sets",
+		description:
+			"Has the rings of a controller tell of completions less often when these are many, while I/O runs. For each ring whose requests end at a rate above iops_threshold, calls are delay_base_us x (rate - iops_threshold) / iops_threshold apart, but at most 10 ms, over which the rate is measured. Control and event rings always call at once.",
+		params: object({
+			ctrlr: required(name, "Name of the controller"),
+			delay_base_us: required(
+				integer(0, MAX_DELAY_BASE_US),
+				"Delay base in microseconds; 0: calls are not delayed",
+			),
+			iops_threshold: required(
+				integer(MIN_IOPS_THRESHOLD, MAX_IOPS_THRESHOLD),
+				"Requests a second of a ring up to which its calls are not delayed",
+			),
+		}),
+		result: done,
+		example: { ctrlr: "vhost.0", delay_base_us: 50, iops_threshold: 60000 },
 	},
 	vhost_delete_controller: {
 		effect: "alters",
