@@ -58,6 +58,10 @@ export function serveConnection(socket: Socket, context: Context): void {
 	const fail = (why: string) => {
 		ended = true;
 		const error = new VhostctlError("E_PARSE", `parse error: ${why}`);
+		context.engine.log.warning(`control socket: ${error.message}`, {
+			kind: "rpc-parse",
+			code: error.code,
+		});
 		failure = errorResponse(null, error, context.engine.log);
 		linger = setTimeout(() => socket.destroy(), LINGER_MS);
 	};

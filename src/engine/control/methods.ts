@@ -3,6 +3,7 @@ import { bdevHandlers } from "./methods/bdev.ts";
 import type { Context, Handlers } from "./methods/context.ts";
 import { frameworkHandlers } from "./methods/framework.ts";
 import { ignoredHandlers } from "./methods/ignored.ts";
+import { logHandlers } from "./methods/log.ts";
 import { notifyHandlers } from "./methods/notify.ts";
 import { ownHandlers } from "./methods/own.ts";
 import { scsiHandlers } from "./methods/scsi.ts";
@@ -22,6 +23,7 @@ export const HANDLERS: Handlers<MethodName> = {
 	...vhostHandlers,
 	...scsiHandlers,
 	...notifyHandlers,
+	...logHandlers,
 	...ignoredHandlers,
 	...ownHandlers,
 };

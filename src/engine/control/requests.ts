@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { ERRORS, fromErrno, VhostctlError } from "../errors.ts";
+import { ERRORS, fromErrno, messageOf, VhostctlError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Context } from "./methods/context.ts";
 import { callMethod } from "./methods.ts";
@@ -72,6 +72,34 @@ export function errorResponse(id: Id, error: unknown, log: Logger): string {
 	});
 }
 
+/** Says what a client did wrong. A name that it made up is not a kind of its own. */
+function report(log: Logger, method: string, error: unknown): void {
+	const { code, message } = fromErrno(error, "internal error");
+	if (code === "E_INTERNAL") return; // it is ours, and told as that
+	const kind = isMethod(method) ? method : "unknown";
+	log.info(`${method}: ${message}`, { kind: `rpc-${kind}`, code });
+}
+
+/** Carries a method out, and says so. */
+async function call(
+	context: Context,
+	{ method, params }: Request,
+): Promise<unknown> {
+	const { log } = context.engine;
+	const start = performance.now();
+	try {
+		if (!isMethod(method))
+			throw new VhostctlError("E_METHOD", `there is no method '${method}'`);
+		return await callMethod(context, method, params ?? undefined);
+	} catch (error) {
+		report(log, method, error);
+		throw error;
+	} finally {
+		const ms = (performance.now() - start).toFixed(1);
+		log.debug(`${method}: ${ms} ms`, { component: "rpc" });
+	}
+}
+
 async function answerOne(
 	context: Context,
 	value: unknown,
@@ -82,14 +110,12 @@ async function answerOne(
 		request = parseRequest(value);
 	} catch (error) {
 		const id = isObject(value) && isId(value.id) ? value.id : null;
+		log.warning(`control socket: ${messageOf(error)}`, { kind: "rpc-request" });
 		return errorResponse(id, error, log);
 	}
-	const { id, method, params } = request;
+	const { id } = request;
 	try {
-		if (!isMethod(method)) {
-			throw new VhostctlError("E_METHOD", `there is no method '${method}'`);
-		}
-		const result = await callMethod(context, method, params ?? undefined);
+		const result = await call(context, request);
 		return id === undefined
 			? undefined
 			: JSON.stringify({ jsonrpc: "2.0", id, result });

@@ -4,6 +4,7 @@ import { VhostctlError } from "../errors.ts";
 import { bdevMethods } from "./schema/bdev.ts";
 import { frameworkMethods } from "./schema/framework.ts";
 import { ignoredMethods } from "./schema/ignored.ts";
+import { logMethods } from "./schema/log.ts";
 import { notifyMethods } from "./schema/notify.ts";
 import { ownMethods } from "./schema/own.ts";
 import { scsiMethods } from "./schema/scsi.ts";
@@ -20,6 +21,7 @@ export const METHODS = {
 	...vhostMethods,
 	...scsiMethods,
 	...notifyMethods,
+	...logMethods,
 	...ignoredMethods,
 	...ownMethods,
 } as const satisfies Record<string, Method>;

@@ -232,6 +232,7 @@ async function start(vring: Vring, host: VringHost): Promise<Run> {
 		const node = nodeOf(vring, host);
 		const { index } = vring;
 		const running = await device.startRing(session, index, handle, node);
+		trace(vring, host, `starts on reactor ${running.reactor}`);
 		return { handle, view: memoryOf(host), eventId, running, relay, stopped };
 	} catch (error) {
 		runtime.unregisterRing(eventId);
@@ -344,6 +345,18 @@ function nodeOf(vring: Vring, host: VringHost): number {
 	}
 }
 
+function trace(
+	{ index: ring }: Vring,
+	{ device, session }: VringHost,
+	text: string,
+): void {
+	device.log.debug(text, {
+		session: session.id,
+		ring,
+		component: "vhost_ring",
+	});
+}
+
 function report(
 	{ index }: Vring,
 	{ device, session }: VringHost,
@@ -370,6 +383,7 @@ export async function halt(vring: Vring, host: VringHost): Promise<void> {
 	if (!run) return;
 	run.running.requestStop();
 	vring.base = await run.stopped;
+	trace(vring, host, `stopped at ${vring.base}`);
 	vring.run = undefined;
 	vring.miss = undefined;
 	host.runtime.unregisterRing(run.eventId);
