@@ -22,6 +22,8 @@ void bdev_init(struct vhc_bdev *bdev, const struct bdev_ops *ops, uint32_t block
 	bdev->base = NULL;
 	bdev->stats = NULL;
 	bdev->num_stats = 0;
+	bdev->qos = NULL;
+	atomic_init(&bdev->limited, false);
 }
 
 void bdev_set_base(struct vhc_bdev *bdev, struct vhc_bdev *base)
@@ -41,6 +43,8 @@ void vhc_bdev_release(struct vhc_bdev *bdev)
 		struct vhc_bdev *base = bdev->base;
 
 		free(bdev->stats);
+		if (bdev->qos)
+			bdev->qos->ops->destroy(bdev->qos);
 		bdev->ops->destroy(bdev);
 		bdev = base;
 	}

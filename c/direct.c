@@ -98,7 +98,7 @@ void direct_submit(struct vhc_reactor *reactor, struct direct_io *direct)
 		return;
 	}
 	direct->lane.channel = direct->lane.reactor_channel->channel;
-	direct->bdev->ops->submit(direct->lane.channel, &io, 1);
+	direct->lane.channel->bdev->ops->submit(direct->lane.channel, &io, 1);
 	reactor_note_busy(reactor, direct->lane.reactor_channel);
 }
 

@@ -102,6 +102,7 @@ struct bdev_channel {
 
 struct bdev_ops {
 	const char *name;
+	bool in_front; /* of its base: whoever asks for a channel to that gets one to this */
 	/*
 	 * Both run on the reactor's thread. base: its channel to the bdev's base, open as
 	 * long as this one; NULL for a bdev that stacks on none.
@@ -116,6 +117,17 @@ struct bdev_ops {
 	 * nothing to do, as all ends within submit, or when the base ends it.
 	 */
 	uint32_t (*poll)(struct bdev_channel *channel);
+	/*
+	 * Has what the channel holds back of a lane go on at once, as its ring is being stopped.
+	 * NULL: it holds nothing back.
+	 */
+	void (*let_go)(struct bdev_channel *channel, struct lane *lane);
+	/*
+	 * Ends, in -ECANCELED, those of a lane's requests that the channel holds back and that
+	 * are wanted. NULL: as above.
+	 */
+	void (*cancel)(struct bdev_channel *channel, struct lane *lane,
+		       bool (*wanted)(const struct io *io));
 	int (*resize)(struct vhc_bdev *bdev, uint64_t num_blocks);
 	/* As vhc_bdev_extent, of a device that ends at byte `end`; NULL: all is mapped. */
 	int (*extent)(struct vhc_bdev *bdev, uint64_t offset, uint64_t end, struct vhc_extent *out);
@@ -131,6 +143,8 @@ struct vhc_bdev {
 	struct vhc_bdev *base;	  /* a reference to what it stacks on, or NULL */
 	struct vhc_stats **stats; /* by reactor: see vhc_bdev_set_stats */
 	uint32_t num_stats;
+	struct vhc_bdev *qos; /* what is in front of it while `limited`; NULL: it never was */
+	atomic_bool limited;
 };
 
 /* Largest block a backend may have. */
@@ -145,6 +159,12 @@ bool bdev_shape_valid(uint32_t block_size, uint64_t num_blocks);
 void bdev_init(struct vhc_bdev *bdev, const struct bdev_ops *ops, uint32_t block_size,
 	       uint64_t num_blocks);
 void bdev_ref(struct vhc_bdev *bdev);
+
+/* Where channels to a bdev lead: itself, or what limits it. Thread: any. */
+static inline struct vhc_bdev *bdev_front(struct vhc_bdev *bdev)
+{
+	return atomic_load_explicit(&bdev->limited, memory_order_acquire) ? bdev->qos : bdev;
+}
 
 /* Makes a bdev that bdev_init made one that stacks on base, of which it takes a reference. */
 void bdev_set_base(struct vhc_bdev *bdev, struct vhc_bdev *base);

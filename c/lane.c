@@ -41,6 +41,22 @@ void lane_submit(struct lane *lane, struct io *const *ios, uint32_t n)
 	lane->channel->bdev->ops->submit(lane->channel, ios, n);
 }
 
+void lane_let_go(struct lane *lane)
+{
+	struct bdev_channel *channel = lane->channel;
+
+	if (channel && channel->bdev->ops->let_go)
+		channel->bdev->ops->let_go(channel, lane);
+}
+
+void lane_cancel(struct lane *lane, bool (*wanted)(const struct io *io))
+{
+	struct bdev_channel *channel = lane->channel;
+
+	if (channel && channel->bdev->ops->cancel)
+		channel->bdev->ops->cancel(channel, lane, wanted);
+}
+
 static inline void count_op(struct lane *lane, struct vhc_stats *ring_stats, uint32_t op,
 			    uint64_t ns)
 {

@@ -7,6 +7,7 @@
 #define VHC_LANE_H
 
 #include "io.h"
+#include "pace.h"
 #include "stats.h"
 
 struct queue;
@@ -28,6 +29,15 @@ enum lane_end {
 	LANE_DIRECT, /* it has no ring: see direct.c */
 };
 
+/* What bdev_qos.c holds back of a lane: its reads, and its writes. */
+struct held {
+	struct io *first[2]; /* NULL: none; by whether they are writes */
+	struct io *last[2];
+	struct lane *next; /* in the ring of lanes that wait */
+	struct pace_flow flow;
+	bool writes; /* their turn is next */
+};
+
 struct lane {
 	struct queue *queue;
 	struct bdev_channel *channel; /* NULL: no bdev */
@@ -42,6 +52,7 @@ struct lane {
 
 	struct reactor_channel *reactor_channel; /* the reactor's: it counts this lane */
 	struct lane *next_touched;
+	struct held held;
 
 	/* A logical unit's. */
 	struct vhc_lun *lun;
@@ -65,6 +76,12 @@ void lane_set_channel(struct lane *lane, struct bdev_channel *channel);
  * have `start` set already.
  */
 void lane_submit(struct lane *lane, struct io *const *ios, uint32_t n);
+
+/* Has what is held back of a lane go on at once, as its ring is being stopped. */
+void lane_let_go(struct lane *lane);
+
+/* Ends, in -ECANCELED, those of a lane's requests that are held back and that are wanted. */
+void lane_cancel(struct lane *lane, bool (*wanted)(const struct io *io));
 
 /* Adds a batch to the statistics: all that ended in it became visible at the same time. */
 void lane_count_batch(struct lane *lane, struct vhc_stats *ring_stats, uint64_t ns);

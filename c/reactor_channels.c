@@ -8,10 +8,16 @@
 
 /* ---- Coming and going ---- */
 
+static int find_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
+			struct reactor_channel **out);
+
 static int open_base(struct vhc_reactor *reactor, const struct vhc_bdev *bdev,
 		     struct reactor_channel *of)
 {
-	return bdev->base ? reactor_get_channel(reactor, bdev->base, &of->base) : 0;
+	if (!bdev->base)
+		return 0;
+	return find_channel(reactor, bdev->ops->in_front ? bdev->base : bdev_front(bdev->base),
+			    &of->base);
 }
 
 /* Opens the channel itself, on that of its base. */
@@ -34,7 +40,8 @@ static int open_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
 	return result;
 }
 
-int reactor_get_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
+/* Finds or opens the channel to a bdev, past what limits it. */
+static int find_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
 			struct reactor_channel **out)
 {
 	struct reactor_channel *of = reactor->channels;
@@ -61,6 +68,12 @@ int reactor_get_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
 	of->users++;
 	*out = of;
 	return 0;
+}
+
+int reactor_get_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
+			struct reactor_channel **out)
+{
+	return find_channel(reactor, bdev_front(bdev), out);
 }
 
 static void forget_busy(struct vhc_reactor *reactor, struct reactor_channel *of)

@@ -204,6 +204,18 @@ static void unlink_telling(struct queue **at, const struct queue *queue)
 		*at = queue->next_telling;
 }
 
+/* What is held back of a ring that stops goes on: whoever stops it waits for that. */
+static void let_go(struct vhc_reactor *reactor, struct queue *queue)
+{
+	lane_let_go(&queue->own);
+	reactor_note_busy(reactor, queue->own.reactor_channel);
+	for (struct lane *lane = scsi_next_lane(queue, NULL); lane;
+	     lane = scsi_next_lane(queue, lane)) {
+		lane_let_go(lane);
+		reactor_note_busy(reactor, lane->reactor_channel);
+	}
+}
+
 void reactor_stop_queue(struct vhc_reactor *reactor, struct reactor_message *message)
 {
 	struct queue *queue = message->ring->queue;
@@ -223,6 +235,7 @@ void reactor_stop_queue(struct vhc_reactor *reactor, struct reactor_message *mes
 		break;
 	}
 	coalesce_set(queue, 0, 0);
+	let_go(reactor, queue);
 	queue->state = QUEUE_DRAINING;
 	queue->stop = message;
 	queue->next = reactor->draining;
@@ -273,6 +286,7 @@ bool reactor_finish_drained(struct vhc_reactor *reactor)
 	while ((queue = *at)) {
 		if (queue_drain(queue) > 0) {
 			reactor_note_touched(reactor, queue);
+			let_go(reactor, queue);
 			work = true;
 		}
 		if (!is_drained(queue)) {

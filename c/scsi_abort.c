@@ -99,6 +99,19 @@ static void mark_executed(struct queue *queue, struct abort_job *job)
 	}
 }
 
+static bool is_marked(const struct io *io)
+{
+	return task_of(io->lane->queue, io)->abort != NULL;
+}
+
+/* What no backend has begun ends at once. */
+static void end_held(struct queue *queue)
+{
+	for (struct lane *lane = scsi_next_lane(queue, NULL); lane;
+	     lane = scsi_next_lane(queue, lane))
+		lane_cancel(lane, is_marked);
+}
+
 void abort_end(struct queue *queue, struct io *io, struct task *task)
 {
 	struct virtio_scsi_cmd_resp answer = {.response = (uint8_t)task->abort->config.response};
@@ -133,6 +146,7 @@ void abort_begin(struct queue *queue, struct abort_job *job)
 	*at = job;
 	end_waiting(queue, job);
 	mark_executed(queue, job);
+	end_held(queue);
 	run_waiting(queue);
 	queue_make_tell(queue);
 }

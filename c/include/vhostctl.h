@@ -807,6 +807,27 @@ struct vhc_extent {
  */
 VHC_API int vhc_bdev_extent(struct vhc_bdev *bdev, uint64_t offset, struct vhc_extent *out);
 
+/* What a bdev may do a second, of all who use it together; 0: there is no such limit. */
+struct vhc_qos_limits {
+	uint64_t ios;	      /* reads and writes */
+	uint64_t bytes;	      /* read and written */
+	uint64_t read_bytes;  /* read */
+	uint64_t write_bytes; /* written */
+};
+/* Most that each can be. */
+#define VHC_QOS_MAX (UINT64_C(1) << 50)
+
+/*
+ * Sets the limits of a bdev. In any time of s seconds no more begins than limit *
+ * (s + 0.01) and one request; those who use it share what there is. Other limits for a
+ * bdev that has some take effect at once, also for what waits, and so does their end. The
+ * first, and that a bdev without any is reached directly again, is so for rings started,
+ * logical units attached, and I/O submitted after that. FLUSH, UNMAP and WRITE_ZEROES are
+ * not limited. Requests of a ring that is stopped no longer wait, but count; an abort
+ * ends those that wait. Errors: -ERANGE (more than VHC_QOS_MAX), -ENOMEM. Thread: control.
+ */
+VHC_API int vhc_bdev_set_qos(struct vhc_bdev *bdev, const struct vhc_qos_limits *limits);
+
 /*
  * Has the reactor of that index (vhc_reactor_config) count in a struct vhc_stats * what
  * bdevs that stack on this one ask of it. The page outlives the bdev's use; 0: none.

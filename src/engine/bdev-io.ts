@@ -71,7 +71,7 @@ export function createBdevIo(
 			});
 			try {
 				native.ioSubmit(reactor.handle, {
-					bdev: bdev.backend.handle,
+					bdev: bdev.handle,
 					stats: bdev.pageFor(reactor.id).address,
 					addr: address ?? 0n,
 					offset: BigInt(offset),
@@ -109,7 +109,7 @@ export function createBdevIo(
 			}),
 		extent(offset) {
 			try {
-				const run = native.bdevExtent(bdev.backend.handle, BigInt(offset));
+				const run = native.bdevExtent(bdev.handle, BigInt(offset));
 				return { length: Number(run.len), mapped: run.mapped !== 0 };
 			} catch (error) {
 				throw toIoError(error);

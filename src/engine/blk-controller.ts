@@ -167,7 +167,7 @@ export function createBlkController(
 	const createBlk = (session: Session): bigint => {
 		const config = configOf(options.bdev, !bdev, writeback);
 		const blk = native.blkCreate({
-			bdev: bdev?.backend.handle ?? 0n,
+			bdev: bdev?.handle ?? 0n,
 			features: session.features,
 			flags: readonly ? BLK_READONLY : 0,
 			max_discard_sectors: config.maxDiscardSectors,

@@ -40,6 +40,7 @@ export type { Bdev } from "./bdev/bdev.ts";
 export type { FileOptions } from "./bdev/file.ts";
 export type { MallocOptions, PageSize } from "./bdev/malloc.ts";
 export type { NullOptions } from "./bdev/null.ts";
+export { isLimited, type QosLimits } from "./bdev/qos.ts";
 export type { BdevRegistry, Identity } from "./bdev/registry.ts";
 export type { BlkController } from "./blk-controller.ts";
 export type { Coalescing } from "./coalescing.ts";

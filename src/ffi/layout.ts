@@ -190,6 +190,12 @@ export const LAYOUTS = {
 	}),
 	vhc_file_align: struct({ memory: "u32", offset: "u32" }),
 	vhc_extent: struct({ len: "u64", mapped: "u32", reserved: "u32" }),
+	vhc_qos_limits: struct({
+		ios: "u64",
+		bytes: "u64",
+		read_bytes: "u64",
+		write_bytes: "u64",
+	}),
 	vhc_blk_config: struct({
 		bdev: "u64",
 		features: "u64",

@@ -462,6 +462,8 @@ export const native = {
 		produceStruct("vhc_extent", (out) =>
 			check("vhc_bdev_extent", bdev, offset, out),
 		),
+	bdevSetQos: (bdev: bigint, limits: StructOf<"vhc_qos_limits">) =>
+		check("vhc_bdev_set_qos", bdev, encode("vhc_qos_limits", limits)),
 	bdevSetStats: (bdev: bigint, reactorIndex: number, stats: bigint) =>
 		check("vhc_bdev_set_stats", bdev, reactorIndex, stats),
 	bdevRelease: (bdev: bigint) => library().call("vhc_bdev_release", bdev),

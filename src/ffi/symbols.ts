@@ -249,6 +249,7 @@ export const SYMBOLS = {
 		result: "i32",
 		params: ["handle bdev", "u64 offset", "buffer out"],
 	},
+	vhc_bdev_set_qos: { result: "i32", params: ["handle bdev", "buffer limits"] },
 	vhc_bdev_set_stats: {
 		result: "i32",
 		params: ["handle bdev", "u32 reactor_index", "u64 stats_addr"],

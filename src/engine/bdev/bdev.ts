@@ -9,6 +9,7 @@ import {
 } from "../stats.ts";
 import type { Backend, BackendParts } from "./backend.ts";
 import { type Claims, type ClaimType, createClaims } from "./claims.ts";
+import { applyLimits, isLimited, type QosLimits, UNLIMITED } from "./qos.ts";
 
 /** What serves a bdev to others: a controller. */
 export interface BdevUser {
@@ -42,6 +43,7 @@ export class Bdev {
 	readonly #pages = new Map<number, StatsPage>();
 	readonly #lock: Lock = createLock();
 	#removing = false;
+	#qos = UNLIMITED;
 
 	constructor(name: string, uuid: string, backend: Backend, identity: Inquiry) {
 		this.name = name;
@@ -49,6 +51,16 @@ export class Bdev {
 		this.backend = backend;
 		this.identity = identity;
 		this.#claims = createClaims(name);
+	}
+
+	/** struct vhc_bdev *: what its users hand to the library. It keeps to the limits. */
+	get handle(): bigint {
+		return this.backend.handle;
+	}
+
+	/** The limits in force. */
+	get qos(): QosLimits {
+		return this.#qos;
 	}
 
 	/** Being deleted: nobody new may use it. */
@@ -106,6 +118,23 @@ export class Bdev {
 		);
 	}
 
+	/**
+	 * Changes limits, also for requests that wait; those that are not named stay. The first
+	 * limit and the end of the last stop the users for a moment. Throws E_INVALID, E_NO_MEMORY.
+	 */
+	setQos(changes: Partial<QosLimits>): Promise<void> {
+		if (this.#removing) throw notFound(this.name);
+		return this.#lock(async () => {
+			const limits = { ...this.#qos, ...changes };
+			const set = () => {
+				applyLimits(this.handle, limits);
+				this.#qos = limits;
+			};
+			if (isLimited(limits) === isLimited(this.#qos)) set();
+			else await this.#quiesced(set);
+		});
+	}
+
 	/** What a successor process makes this bdev of; undefined: its description is enough. Throws E_NO_MEMORY. */
 	share(): Promise<BackendParts | undefined> {
 		return this.#lock(async () =>
@@ -140,10 +169,13 @@ export class Bdev {
 
 	async #quiesced<T>(work: () => T): Promise<T> {
 		const users = [...this.#users];
+		// What waits for its turn would keep them from pausing.
+		if (isLimited(this.#qos)) applyLimits(this.handle, UNLIMITED);
 		await Promise.all(users.map((user) => user.pause()));
 		try {
 			return work();
 		} finally {
+			if (isLimited(this.#qos)) applyLimits(this.handle, this.#qos);
 			await Promise.all(users.map((user) => user.resume()));
 		}
 	}

@@ -14,6 +14,7 @@ import {
 } from "./identity.ts";
 import { createMallocBackend, type MallocOptions } from "./malloc.ts";
 import { createNullBackend, type NullOptions } from "./null.ts";
+import { describeLimits, type QosLimits } from "./qos.ts";
 
 export type { Identity } from "./identity.ts";
 
@@ -34,6 +35,8 @@ export interface BdevRegistry {
 	resize(name: string, numBlocks: number, kind?: BackendKind): Promise<void>;
 	/** Throws E_NOT_FOUND, E_INVALID, E_UNSUPPORTED, E_IO. */
 	rescan(name: string, kind?: BackendKind): Promise<void>;
+	/** Changes limits, as Bdev.setQos. Throws E_NOT_FOUND, E_INVALID, E_NO_MEMORY. */
+	setQos(name: string, changes: Partial<QosLimits>): Promise<void>;
 	/** By name or UUID. Throws E_NOT_FOUND. */
 	get(name: string, kind?: BackendKind): Bdev;
 	/** Waits for it to be there. Throws E_NOT_FOUND after timeoutMs. */
@@ -168,6 +171,11 @@ export function createRegistry(
 			const bdev = get(name, kind);
 			await resizing(bdev, () => bdev.rescan());
 			log.notice(`has ${bdev.backend.numBlocks} blocks`, { bdev: bdev.name });
+		},
+		setQos: async (name, changes) => {
+			const bdev = get(name);
+			await bdev.setQos(changes);
+			log.info(`bdev ${bdev.name}: ${describeLimits(bdev.qos)}`);
 		},
 		waitFor: async (name, timeoutMs) => {
 			const bdev = find(name);

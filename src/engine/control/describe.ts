@@ -3,7 +3,8 @@
 import { isDeepStrictEqual } from "node:util";
 import { NOT_COALESCED } from "../coalescing.ts";
 import type { Bdev, Controller, Engine, ScsiController } from "../engine.ts";
-import { formatCpumask, VhostctlError } from "../engine.ts";
+import { formatCpumask, isLimited, VhostctlError } from "../engine.ts";
+import { rateLimits } from "./methods/qos.ts";
 import type { MethodName, Params } from "./schema.ts";
 
 /** A call of a method. */
@@ -38,6 +39,14 @@ function bdevCall(bdev: Bdev): Call {
 	if (made.kind === "null") return call("bdev_null_create", shape);
 	const { pageSize: page_size, node: numa_id } = made.options;
 	return call("bdev_malloc_create", { ...shape, page_size, numa_id });
+}
+
+/** Only what is limited: the rest is as it is without the call. */
+function qosCalls(bdev: Bdev): Call[] {
+	if (!isLimited(bdev.qos)) return [];
+	const limits = Object.entries(rateLimits(bdev)).filter(([, v]) => v > 0);
+	const params = { name: bdev.name, ...Object.fromEntries(limits) };
+	return [call("bdev_set_qos_limit", params)];
 }
 
 function commonParams(engine: Engine, controller: Controller) {
@@ -108,7 +117,9 @@ function controllerCalls(engine: Engine, controller: Controller): Call[] {
  */
 export function describeEngine(engine: Engine): Call[] {
 	return [
-		...engine.bdevs.list().map(bdevCall),
+		...engine.bdevs
+			.list()
+			.flatMap((bdev) => [bdevCall(bdev), ...qosCalls(bdev)]),
 		...engine
 			.controllers()
 			.flatMap((controller) => [

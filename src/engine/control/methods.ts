@@ -6,6 +6,7 @@ import { ignoredHandlers } from "./methods/ignored.ts";
 import { logHandlers } from "./methods/log.ts";
 import { notifyHandlers } from "./methods/notify.ts";
 import { ownHandlers } from "./methods/own.ts";
+import { qosHandlers } from "./methods/qos.ts";
 import { scsiHandlers } from "./methods/scsi.ts";
 import { vhostHandlers } from "./methods/vhost.ts";
 import type { Effect } from "./schema/types.ts";
@@ -20,6 +21,7 @@ import {
 export const HANDLERS: Handlers<MethodName> = {
 	...frameworkHandlers,
 	...bdevHandlers,
+	...qosHandlers,
 	...vhostHandlers,
 	...scsiHandlers,
 	...notifyHandlers,

@@ -7,6 +7,7 @@ import { ignoredMethods } from "./schema/ignored.ts";
 import { logMethods } from "./schema/log.ts";
 import { notifyMethods } from "./schema/notify.ts";
 import { ownMethods } from "./schema/own.ts";
+import { qosMethods } from "./schema/qos.ts";
 import { scsiMethods } from "./schema/scsi.ts";
 import type { Method } from "./schema/types.ts";
 import { vhostMethods } from "./schema/vhost.ts";
@@ -18,6 +19,7 @@ import { vhostMethods } from "./schema/vhost.ts";
 export const METHODS = {
 	...frameworkMethods,
 	...bdevMethods,
+	...qosMethods,
 	...vhostMethods,
 	...scsiMethods,
 	...notifyMethods,

@@ -101,7 +101,7 @@ function makeSeat(bdev: Bdev, unit: LogicalUnit, nexus: Nexus): OwnSeat {
 	const { read, write } = unit.gates(nexus);
 	const { unmap, writeZeroes } = medium.supports;
 	const handle = native.lunCreate({
-		bdev: bdev.backend.handle,
+		bdev: bdev.handle,
 		read_gate: GATES[read],
 		write_gate: GATES[write],
 		writeback: writeback ? 1 : 0,

@@ -8,6 +8,7 @@ import {
 import type { bdevMethods } from "../schema/bdev.ts";
 import type { Handlers } from "./context.ts";
 import { iostatHandlers } from "./iostat.ts";
+import { rateLimits } from "./qos.ts";
 
 const MIB = 1024 * 1024;
 
@@ -29,13 +30,6 @@ const IO_TYPES = [
 	"nvme_iov_md",
 ];
 
-const NO_LIMITS = {
-	rw_ios_per_sec: 0,
-	rw_mbytes_per_sec: 0,
-	r_mbytes_per_sec: 0,
-	w_mbytes_per_sec: 0,
-};
-
 function supportedIoTypes({ supports, readonly }: Bdev["backend"]) {
 	return {
 		read: true,
@@ -47,7 +41,8 @@ function supportedIoTypes({ supports, readonly }: Bdev["backend"]) {
 	};
 }
 
-function describe({ name, uuid, backend, claimType }: Bdev) {
+function describe(bdev: Bdev) {
+	const { name, uuid, backend, claimType } = bdev;
 	return {
 		name,
 		aliases: [uuid],
@@ -60,7 +55,7 @@ function describe({ name, uuid, backend, claimType }: Bdev) {
 		preferred_unmap_alignment: 0,
 		preferred_unmap_granularity: 0,
 		uuid,
-		assigned_rate_limits: NO_LIMITS,
+		assigned_rate_limits: rateLimits(bdev),
 		claimed: claimType !== undefined,
 		...(claimType === undefined ? {} : { claim_type: claimType }),
 		zoned: false,

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Quality of service: a backend in front of another that holds reads and writes back
+ * until its limits let them go. It is there only while a limit is set: a bdev without one
+ * is reached directly (reactor_channels.c).
+ *
+ * Each lane has its reads and its writes wait in the order they came; the lanes of a channel
+ * take turns. A channel that waits asks its reactor to be polled when the next one may go.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "lane.h"
+#include "pace.h"
+#include "tick.h"
+
+/* Requests that are passed on together. */
+#define BATCH 64u
+/* A channel that waits looks again at least so often. */
+#define LOOK_AGAIN (1000 * PACE_MS)
+
+struct qos {
+	struct vhc_bdev bdev;
+	struct pace pace;
+	pthread_mutex_t lock;
+	struct qos_channel *channels; /* under the lock */
+};
+
+struct qos_channel {
+	struct bdev_channel channel;
+	struct lane *last; /* of a ring of lanes that wait; the one after it is next; or NULL */
+	uint32_t num_lanes;
+	uint32_t changes;	  /* of limits, when it looked */
+	struct qos_channel *next; /* under the lock */
+};
+
+static struct qos *qos_of(const struct bdev_channel *channel)
+{
+	return (struct qos *)channel->bdev;
+}
+
+static struct qos_channel *own(struct bdev_channel *channel)
+{
+	return (struct qos_channel *)channel;
+}
+
+/* ---- Requests ---- */
+
+static struct pace_request request_of(const struct io *io)
+{
+	return (struct pace_request){
+	    .bytes = io->len, .arrival = pace_moment(io->start), .write = io->op == VHC_OP_WRITE};
+}
+
+/* While a request is held, its `backend` is the one behind it. */
+static struct io *next_of(const struct io *io)
+{
+	return (struct io *)(uintptr_t)io->backend;
+}
+
+static void set_next(struct io *io, const struct io *next)
+{
+	io->backend = (uint64_t)(uintptr_t)next;
+}
+
+/* Passes requests on: they are the base's from here. */
+static void pass_on(struct bdev_channel *channel, struct io *const *ios, uint32_t n)
+{
+	struct bdev_channel *base = channel->base;
+
+	if (n > 0)
+		base->bdev->ops->submit(base, ios, n);
+}
+
+/* Has the channel polled at a moment, if that is before all for which it waits. */
+static void wait_for(struct bdev_channel *channel, uint64_t moment, uint64_t now)
+{
+	uint64_t left = pace_after(moment, now) ? moment - now : 0;
+	uint64_t due;
+
+	if (left > LOOK_AGAIN)
+		left = LOOK_AGAIN;
+	due = tick_now() + tick_from_ns((left + PACE_NS - 1) / PACE_NS);
+	if (channel->due == 0 || due < channel->due)
+		channel->due = due;
+}
+
+/* ---- Lanes that wait ---- */
+
+static void link_lane(struct qos_channel *channel, struct lane *lane)
+{
+	struct lane *last = channel->last;
+
+	lane->held.next = last ? last->held.next : lane;
+	if (last)
+		last->held.next = lane;
+	channel->last = lane;
+	channel->num_lanes++;
+	pace_wait(&qos_of(&channel->channel)->pace, &lane->held.flow, true);
+}
+
+static void unlink_lane(struct qos_channel *channel, struct lane *lane)
+{
+	struct lane *before = channel->last;
+
+	while (before->held.next != lane)
+		before = before->held.next;
+	before->held.next = lane->held.next;
+	if (channel->last == lane)
+		channel->last = before == lane ? NULL : before;
+	channel->num_lanes--;
+	pace_wait(&qos_of(&channel->channel)->pace, &lane->held.flow, false);
+}
+
+static bool has_held(const struct lane *lane)
+{
+	return lane->held.first[0] || lane->held.first[1];
+}
+
+static void hold_back(struct qos_channel *channel, struct io *io)
+{
+	struct lane *lane = io->lane;
+	const bool write = io->op == VHC_OP_WRITE;
+
+	if (!has_held(lane))
+		link_lane(channel, lane);
+	set_next(io, NULL);
+	if (lane->held.first[write])
+		set_next(lane->held.last[write], io);
+	else
+		lane->held.first[write] = io;
+	lane->held.last[write] = io;
+	channel->channel.inflight++;
+}
+
+/* Takes the first of a lane's reads or writes, which there is. */
+static struct io *take_first(struct qos_channel *channel, struct lane *lane, bool write)
+{
+	struct io *io = lane->held.first[write];
+
+	lane->held.first[write] = next_of(io);
+	lane->held.writes = !write; /* the others are next */
+	channel->channel.inflight--;
+	return io;
+}
+
+/* Takes one of a lane's that may go now; NULL: none may before *again. */
+static struct io *take_due(struct qos_channel *channel, struct lane *lane, uint64_t now,
+			   uint64_t *again)
+{
+	struct pace *pace = &qos_of(&channel->channel)->pace;
+
+	for (uint32_t i = 0; i < 2; i++) {
+		const bool write = lane->held.writes ^ (i > 0);
+		struct pace_request request;
+		uint64_t moment;
+
+		if (!lane->held.first[write])
+			continue;
+		request = request_of(lane->held.first[write]);
+		if (pace_take(pace, &lane->held.flow, &request, now, &moment))
+			return take_first(channel, lane, write);
+		if (pace_after(*again, moment))
+			*again = moment;
+	}
+	return NULL;
+}
+
+/* Takes up to BATCH requests that may go, from each lane in turn. */
+static uint32_t take_batch(struct qos_channel *channel, struct io **ios)
+{
+	const uint64_t now = pace_moment(tick_now());
+	uint64_t again = now + LOOK_AGAIN;
+	uint32_t fruitless = 0;
+	uint32_t n = 0;
+
+	while (n < BATCH && fruitless < channel->num_lanes) {
+		struct lane *lane = channel->last->held.next;
+		struct io *io = take_due(channel, lane, now, &again);
+
+		if (io) {
+			ios[n++] = io;
+			fruitless = 0;
+		} else {
+			fruitless++;
+		}
+		channel->last = lane;
+		if (!has_held(lane))
+			unlink_lane(channel, lane);
+	}
+	channel->channel.due = 0;
+	if (channel->num_lanes > 0)
+		wait_for(&channel->channel, again, now);
+	return n;
+}
+
+/* ---- A channel ---- */
+
+static bool is_limited(const struct io *io)
+{
+	return io->op == VHC_OP_READ || io->op == VHC_OP_WRITE;
+}
+
+/* Whether a request may go at once: none of its kind waits before it, and the limits allow it. */
+static bool may_go(struct bdev_channel *channel, const struct io *io, uint64_t now)
+{
+	struct held *held = &io->lane->held;
+	struct pace_request request;
+	uint64_t again;
+
+	if (!is_limited(io))
+		return true;
+	if (held->first[io->op == VHC_OP_WRITE])
+		return false;
+	request = request_of(io);
+	if (pace_take(&qos_of(channel)->pace, &held->flow, &request, now, &again))
+		return true;
+	wait_for(channel, again, now);
+	return false;
+}
+
+static void qos_submit(struct bdev_channel *channel, struct io *const *ios, uint32_t n)
+{
+	const uint64_t now = pace_moment(tick_now());
+	struct io *go[BATCH];
+	uint32_t num = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (!may_go(channel, ios[i], now)) {
+			hold_back(own(channel), ios[i]);
+			continue;
+		}
+		go[num++] = ios[i];
+		if (num == BATCH) {
+			pass_on(channel, go, num);
+			num = 0;
+		}
+	}
+	pass_on(channel, go, num);
+}
+
+static uint32_t qos_poll(struct bdev_channel *channel)
+{
+	const uint32_t changes = pace_changes(&qos_of(channel)->pace);
+	struct io *ios[BATCH];
+	uint32_t total = 0;
+	uint32_t n;
+
+	/* Its reactor may have other reasons to be awake. */
+	if (tick_now() < channel->due && changes == own(channel)->changes)
+		return 0;
+	own(channel)->changes = changes;
+	do {
+		n = take_batch(own(channel), ios);
+		pass_on(channel, ios, n);
+		total += n;
+	} while (n == BATCH);
+	return total;
+}
+
+static void note_empty(struct qos_channel *channel)
+{
+	if (channel->num_lanes == 0)
+		channel->channel.due = 0;
+}
+
+/* They count: what comes after them waits the longer. */
+static void qos_let_go(struct bdev_channel *channel, struct lane *lane)
+{
+	const uint64_t now = pace_moment(tick_now());
+	struct io *ios[BATCH];
+	uint32_t n = 0;
+
+	if (!has_held(lane))
+		return;
+	unlink_lane(own(channel), lane);
+	note_empty(own(channel));
+	while (has_held(lane)) {
+		ios[n] = take_first(own(channel), lane, !lane->held.first[0]);
+		const struct pace_request request = request_of(ios[n++]);
+
+		pace_charge(&qos_of(channel)->pace, &request, now);
+		if (n == BATCH) {
+			pass_on(channel, ios, n);
+			n = 0;
+		}
+	}
+	pass_on(channel, ios, n);
+}
+
+/* Takes those that are wanted out of a lane's reads or writes, and adds them to a list. */
+static void take_wanted(struct qos_channel *channel, struct lane *lane, bool write,
+			bool (*wanted)(const struct io *io), struct io **list)
+{
+	struct io *io = lane->held.first[write];
+	struct io *kept = NULL;
+
+	lane->held.first[write] = NULL;
+	while (io) {
+		struct io *next = next_of(io);
+
+		if (wanted(io)) {
+			set_next(io, *list);
+			*list = io;
+			channel->channel.inflight--;
+		} else {
+			if (kept)
+				set_next(kept, io);
+			else
+				lane->held.first[write] = io;
+			set_next(io, NULL);
+			kept = io;
+		}
+		io = next;
+	}
+	lane->held.last[write] = kept;
+}
+
+static void qos_cancel(struct bdev_channel *channel, struct lane *lane,
+		       bool (*wanted)(const struct io *io))
+{
+	struct io *list = NULL;
+	struct io *io;
+
+	if (!has_held(lane))
+		return;
+	take_wanted(own(channel), lane, false, wanted, &list);
+	take_wanted(own(channel), lane, true, wanted, &list);
+	if (!has_held(lane))
+		unlink_lane(own(channel), lane);
+	note_empty(own(channel));
+	while ((io = list)) {
+		list = next_of(io);
+		io->result = -ECANCELED;
+		io_complete(io);
+	}
+}
+
+static int qos_channel_open(struct vhc_bdev *bdev, struct bdev_channel *base,
+			    struct bdev_channel **out)
+{
+	struct qos *qos = (struct qos *)bdev;
+	struct qos_channel *channel = calloc(1, sizeof(*channel));
+
+	(void)base; /* the reactor keeps it in the channel */
+	if (!channel)
+		return -ENOMEM;
+	channel->channel =
+	    (struct bdev_channel){.bdev = bdev, .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+	if (channel->channel.event_fd < 0) {
+		int result = -errno;
+
+		free(channel);
+		return result;
+	}
+	pthread_mutex_lock(&qos->lock);
+	channel->next = qos->channels;
+	qos->channels = channel;
+	pthread_mutex_unlock(&qos->lock);
+	*out = &channel->channel;
+	return 0;
+}
+
+static void qos_channel_close(struct bdev_channel *channel)
+{
+	struct qos *qos = qos_of(channel);
+	struct qos_channel **at = &qos->channels;
+
+	pthread_mutex_lock(&qos->lock);
+	while (*at != own(channel))
+		at = &(*at)->next;
+	*at = own(channel)->next;
+	pthread_mutex_unlock(&qos->lock);
+	close(channel->event_fd);
+	free(channel);
+}
+
+/* ---- Life ---- */
+
+static void qos_destroy(struct vhc_bdev *bdev)
+{
+	struct qos *qos = (struct qos *)bdev;
+
+	pthread_mutex_destroy(&qos->lock);
+	free(qos);
+}
+
+static const struct bdev_ops qos_ops = {
+    .name = "qos",
+    .in_front = true,
+    .channel_open = qos_channel_open,
+    .channel_close = qos_channel_close,
+    .submit = qos_submit,
+    .poll = qos_poll,
+    .let_go = qos_let_go,
+    .cancel = qos_cancel,
+    .destroy = qos_destroy,
+};
+
+static struct qos *create(const struct vhc_bdev *base)
+{
+	struct qos *qos = aligned_alloc(_Alignof(struct qos), sizeof(*qos));
+
+	if (!qos)
+		return NULL;
+	*qos = (struct qos){.channels = NULL};
+	bdev_init(&qos->bdev, &qos_ops, base->block_size, 1);
+	pthread_mutex_init(&qos->lock, NULL);
+	return qos;
+}
+
+/* Has all channels look again. */
+static void wake(struct qos *qos)
+{
+	pthread_mutex_lock(&qos->lock);
+	for (struct qos_channel *channel = qos->channels; channel; channel = channel->next)
+		eventfd_write(channel->channel.event_fd, 1);
+	pthread_mutex_unlock(&qos->lock);
+}
+
+int vhc_bdev_set_qos(struct vhc_bdev *bdev, const struct vhc_qos_limits *limits)
+{
+	const uint64_t values[PACE_LIMITS] = {
+	    [PACE_IOS] = limits->ios,
+	    [PACE_BYTES] = limits->bytes,
+	    [PACE_READ_BYTES] = limits->read_bytes,
+	    [PACE_WRITE_BYTES] = limits->write_bytes,
+	};
+	bool any = false;
+
+	for (uint32_t i = 0; i < PACE_LIMITS; i++) {
+		if (values[i] > VHC_QOS_MAX)
+			return -ERANGE;
+		any |= values[i] > 0;
+	}
+	struct qos *qos = (struct qos *)bdev->qos;
+
+	if (!any && !qos)
+		return 0;
+	if (!qos) {
+		qos = create(bdev);
+		if (!qos)
+			return -ENOMEM;
+		qos->bdev.base = bdev; /* without a reference: the bdev has this */
+		bdev->qos = &qos->bdev;
+	}
+	pace_set(&qos->pace, values, pace_moment(tick_now()));
+	atomic_store_explicit(&bdev->limited, any, memory_order_release);
+	wake(qos);
+	return 0;
+}
