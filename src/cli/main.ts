@@ -33,6 +33,10 @@ const GROUPS: Readonly<Record<string, GroupEntry>> = {
 		summary: "Set and show how often busy controllers call their drivers",
 		load: async () => (await import("./coalesce.ts")).coalesce,
 	},
+	config: {
+		summary: "Save what an instance has to a file; load such a file, or SPDK's",
+		load: async () => (await import("./config.ts")).config,
+	},
 	stats: {
 		summary: "Show what an instance does, once or live",
 		load: async () => (await import("./stats.ts")).stats,

@@ -1,21 +1,11 @@
 // SPDX-License-Identifier: MIT
 /** vhostctl serve: an instance, in the foreground. */
-import process from "node:process";
-import type { Context } from "../engine/control/methods/context.ts";
-import type { Instance } from "../engine/control/takeover.ts";
-import { rpcSocket } from "./attach.ts";
-import { type Call, parseBdevSpec } from "./bdev-kinds.ts";
+import { parseBdevSpec } from "./bdev-kinds.ts";
 import type { Given, Group } from "./command.ts";
 import { parseBlkSpec, parseScsiSpecs } from "./controller-specs.ts";
-import { cpumask } from "./cpus.ts";
+import { UsageError } from "./errors.ts";
 import { printLine } from "./output.ts";
-import { defaultRpcSocket, defaultStateDir, makeRuntimeDir } from "./paths.ts";
 import { onSignal } from "./signals.ts";
-import { parseChoice } from "./size.ts";
-
-const MODES = ["adaptive", "poll", "interrupt"] as const;
-const LEVELS = ["error", "warning", "notice", "info", "debug"] as const;
-const FORMATS = ["text", "json"] as const;
 
 export const serve: Group = {
 	name: "serve",
@@ -45,6 +35,18 @@ export const serve: Group = {
 				{
 					usage: "--state-dir <dir>",
 					help: "Directory of what outlives the instance: persistent reservations (default: see vhostctl(1))",
+				},
+				{
+					usage: "-c, --config <file>",
+					help: "Make what a configuration has, SPDK's or of config save: all or nothing",
+				},
+				{
+					usage: "--state <file>",
+					help: "Keep all that the instance has in a file, and make what it has at the next start",
+				},
+				{
+					usage: "--wait-for-rpc",
+					help: "Make nothing, and allow few methods, before framework_start_init is called",
 				},
 				{
 					usage: "--takeover",
@@ -86,7 +88,8 @@ export const serve: Group = {
 };
 
 async function run(given: Given): Promise<void> {
-	const { flushLog } = await import("../engine/engine.ts");
+	if (given.flag("takeover") && given.flag("wait-for-rpc"))
+		throw new UsageError("--takeover and --wait-for-rpc exclude each other");
 	const calls = [
 		...given.list("bdev").map(parseBdevSpec),
 		...given.list("blk").map(parseBlkSpec),
@@ -94,105 +97,19 @@ async function run(given: Given): Promise<void> {
 	];
 	const ending = onSignal();
 	try {
-		const { engine, control } = given.flag("takeover")
-			? await takeOverInstance(given, calls)
-			: await startInstance(given, calls);
+		const start = await import("./serve-start.ts");
+		const { flushLog } = await import("../engine/engine.ts");
+		const running = given.flag("takeover")
+			? await start.takeOverInstance(given, calls)
+			: await start.startInstance(given, calls);
+		const { engine, control } = running;
 		printLine(`ready: ${control.path}`);
 		const gone = control.handedOver.then(() => undefined);
 		const signal = await Promise.race([ending.asked, gone]);
 		if (signal) engine.log.notice(`ending on ${signal}`);
-		await endInstance({ engine, control });
+		await start.endInstance(running);
 		flushLog(engine.log);
 	} finally {
 		ending.release();
 	}
-}
-
-async function startInstance(
-	given: Given,
-	calls: readonly Call[],
-): Promise<Instance> {
-	const { startEngine } = await import("../engine/engine.ts");
-	const { startControl } = await import("../engine/control/server.ts");
-	const engine = await startEngine({
-		...(await engineOptions(given)),
-		socketDir: given.text("socket-dir") ?? makeRuntimeDir(),
-		stateDir: given.text("state-dir") ?? defaultStateDir(),
-	});
-	try {
-		// What the command line asks for is there before the first client is heard.
-		await makeAll({ engine, kill }, calls);
-		const control = await startControl(engine, { path: controlPath(given) });
-		return { engine, control };
-	} catch (error) {
-		await engine.close();
-		throw error;
-	}
-}
-
-async function takeOverInstance(
-	given: Given,
-	calls: readonly Call[],
-): Promise<Instance> {
-	const { takeOver } = await import("../engine/control/takeover.ts");
-	return takeOver({
-		path: rpcSocket(given),
-		anew: {
-			...(await engineOptions(given)),
-			socketDir: given.text("socket-dir"),
-			stateDir: given.text("state-dir"),
-		},
-		kill,
-		extend: (context) => makeAll(context, calls),
-	});
-}
-
-/** Ends it, by a signal or because a successor serves: then that has the sockets. */
-async function endInstance({ engine, control }: Instance): Promise<void> {
-	const { leaveEngine } = await import("../engine/takeover/give.ts");
-	let left = false;
-	void control.handedOver.then(() => {
-		left = true;
-	});
-	try {
-		await control.close();
-	} finally {
-		await (left ? leaveEngine(engine) : engine.close());
-	}
-}
-
-function kill(signal: NodeJS.Signals): void {
-	process.kill(process.pid, signal);
-}
-
-async function makeAll(
-	context: Context,
-	calls: readonly Call[],
-): Promise<void> {
-	const { callMethod } = await import("../engine/control/methods.ts");
-	for (const { method, params } of calls)
-		await callMethod(context, method, params);
-}
-
-async function engineOptions(given: Given) {
-	const { createLogger, parseCpumask } = await import("../engine/engine.ts");
-	const cpus = given.text("cpumask");
-	const choice = <T extends string>(option: string, choices: readonly T[]) =>
-		given.parsed(option, (text, name) => parseChoice(text, name, choices));
-	return {
-		cpus: cpus === undefined ? undefined : parseCpumask(cpumask(cpus)),
-		mode: choice("mode", MODES),
-		postcopy: given.flag("postcopy"),
-		log: createLogger({
-			level: choice("log-level", LEVELS),
-			format: choice("log-format", FORMATS),
-		}),
-	};
-}
-
-function controlPath(given: Given): string {
-	const path = given.text("rpc-socket") ?? process.env.VHOSTCTL_SOCKET;
-	if (path) return path;
-	makeRuntimeDir();
-	return defaultRpcSocket();
 }

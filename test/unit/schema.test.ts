@@ -46,7 +46,7 @@ test("docs/rpc.md is what the schema says (npm run docs makes it)", () => {
 });
 
 test("methods say what they change as their names do", () => {
-	const alters = /_(delete|resize|rescan|remove)(_|$)/;
+	const alters = /_(delete|resize|rescan|remove|load)(_|$)/;
 	for (const name of NAMES) {
 		const { effect } = TABLE[name] as Method;
 		assert.equal(effect === "alters", alters.test(name), name);
@@ -61,6 +61,13 @@ for (const name of NAMES) {
 		.filter(([, schema]) => schema.type !== "optional")
 		.map(([key]) => key);
 
+	if (params.type === "loose_object") {
+		test(`${name}: any parameters are taken`, () => {
+			checkParams(name, { no_such: 1 });
+			refuses(name, [], "must be an object");
+		});
+		continue;
+	}
 	test(`${name}: its example is valid, unknown parameters are not`, () => {
 		if (required.length > 0) assert(example, "an example");
 		const valid = example ?? {};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What an engine has, as the calls that make it.
 import { isDeepStrictEqual } from "node:util";
+import type { Inquiry } from "../bdev/bdev.ts";
+import { inquiryOf } from "../bdev/identity.ts";
 import { NOT_COALESCED } from "../coalescing.ts";
 import type { Bdev, Controller, Engine, ScsiController } from "../engine.ts";
 import { formatCpumask, isLimited, VhostctlError } from "../engine.ts";
@@ -18,10 +20,23 @@ function call<M extends MethodName>(method: M, params: Params<M>): Call {
 	return { method, params: JSON.parse(JSON.stringify(params)) };
 }
 
+/** What a bdev tells of itself, as far as it was asked to: SPDK knows but the first two. */
+function whoIs({ name, uuid, identity, backend }: Bdev) {
+	const usual = inquiryOf(name, {}, backend);
+	const unlessUsual = (key: keyof Inquiry) =>
+		identity[key] === usual[key] ? undefined : identity[key];
+	return {
+		name,
+		uuid,
+		vendor: unlessUsual("vendor"),
+		product: unlessUsual("product"),
+		serial: unlessUsual("serial"),
+	};
+}
+
 function bdevCall(bdev: Bdev): Call {
-	const { name, uuid, identity } = bdev;
 	const { made, numBlocks } = bdev.backend;
-	const who = { name, uuid, ...identity };
+	const who = whoIs(bdev);
 	if (made.kind === "file") {
 		const { driver, filename, blockSize, readonly, fallocate } = made.options;
 		const common = { ...who, filename, block_size: blockSize };
@@ -77,21 +92,23 @@ function coalescingCalls({ name, coalescing }: Controller): Call[] {
 
 function scsiCalls(engine: Engine, controller: ScsiController): Call[] {
 	const { name: ctrlr, started } = controller;
+	// Front ends that come find all targets.
 	const create = call("vhost_create_scsi_controller", {
 		...commonParams(engine, controller),
-		delay: started ? undefined : true,
+		delay: true,
 	});
+	const start = call("vhost_start_scsi_controller", { ctrlr });
 	const targets = controller.targets().flatMap(({ number, luns }) =>
 		luns.map(({ lun, bdev }) =>
 			call("vhost_scsi_controller_add_target", {
 				ctrlr,
 				scsi_target_num: number,
 				bdev_name: bdev.name,
-				lun,
+				lun: lun || undefined, // SPDK knows none
 			}),
 		),
 	);
-	return [create, ...targets];
+	return [create, ...targets, ...(started ? [start] : [])];
 }
 
 function controllerCalls(engine: Engine, controller: Controller): Call[] {
@@ -116,15 +133,26 @@ function controllerCalls(engine: Engine, controller: Controller): Call[] {
  * E_BUSY for what no call makes: a controller whose bdev was deleted.
  */
 export function describeEngine(engine: Engine): Call[] {
+	return describe(engine, engine.controllers());
+}
+
+/** As describeEngine, without what no call makes: as SPDK has it. */
+export function describeRunning(engine: Engine): Call[] {
+	const controllers = engine.controllers();
+	return describe(
+		engine,
+		controllers.filter((one) => one.kind === "scsi" || one.bdev),
+	);
+}
+
+function describe(engine: Engine, controllers: readonly Controller[]): Call[] {
 	return [
 		...engine.bdevs
 			.list()
 			.flatMap((bdev) => [bdevCall(bdev), ...qosCalls(bdev)]),
-		...engine
-			.controllers()
-			.flatMap((controller) => [
-				...controllerCalls(engine, controller),
-				...coalescingCalls(controller),
-			]),
+		...controllers.flatMap((controller) => [
+			...controllerCalls(engine, controller),
+			...coalescingCalls(controller),
+		]),
 	];
 }

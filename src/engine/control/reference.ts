@@ -24,6 +24,12 @@ const INTRO = `<!-- Made from src/engine/control/schema by \`npm run docs\`. -->
 \`error.message\` says what was wrong, with the parameter's name if one was. \`error.code\` and \`error.data.code\` are one of these; \`error.data.text\` is what SPDK says then:
 `;
 
+const WHEN = {
+	startup: "Only before framework_start_init.",
+	always: "Also before framework_start_init.",
+	running: "",
+};
+
 function typeOf(schema: v.GenericSchema): string {
 	const pipe = "pipe" in schema ? (schema.pipe as v.GenericSchema[]) : [];
 	const inner = pipe[0];
@@ -84,7 +90,13 @@ function section([name, method]: [string, Method]): string {
 	const rows = Object.entries(method.params.entries).map(parameterRow);
 	const parts = [
 		`### ${name}`,
-		`${method.description}${method.own ? " Not in SPDK." : ""}`,
+		[
+			method.description,
+			WHEN[method.when ?? "running"],
+			method.own && "Not in SPDK.",
+		]
+			.filter(Boolean)
+			.join(" "),
 	];
 	if (rows.length === 0) parts.push("No parameters.");
 	else {
@@ -100,6 +112,14 @@ function section([name, method]: [string, Method]): string {
 	}
 	parts.push(`Result:\n\n\`\`\`ts\n${outline(method.result)}\n\`\`\``);
 	return parts.join("\n\n");
+}
+
+/** What is the same for all of them is told once. */
+function absentSection(entries: readonly [string, Method][]): string[] {
+	const [, first] = entries[0] ?? [];
+	if (!first) return [];
+	const names = entries.map(([name]) => `\`${name}\``).join(", ");
+	return ["## Methods without effect", first.description, names];
 }
 
 function errorTable(): string {
@@ -118,6 +138,14 @@ function errorTable(): string {
 
 /** docs/rpc.md. */
 export function renderReference(): string {
-	const sections = Object.entries<Method>(METHODS).map(section);
-	return `${[`${INTRO}\n${errorTable()}`, "## Methods", ...sections].join("\n\n")}\n`;
+	const all = Object.entries<Method>(METHODS);
+	const isAbsent = ([, { params }]: [string, Method]) =>
+		params.type === "loose_object";
+	const parts = [
+		`${INTRO}\n${errorTable()}`,
+		"## Methods",
+		...all.filter((entry) => !isAbsent(entry)).map(section),
+		...absentSection(all.filter(isAbsent)),
+	];
+	return `${parts.join("\n\n")}\n`;
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 import * as v from "valibot";
 import { VhostctlError } from "../errors.ts";
+import { absentMethods } from "./schema/absent.ts";
 import { bdevMethods } from "./schema/bdev.ts";
+import { configMethods } from "./schema/config.ts";
 import { frameworkMethods } from "./schema/framework.ts";
 import { ignoredMethods } from "./schema/ignored.ts";
 import { logMethods } from "./schema/log.ts";
@@ -24,7 +26,9 @@ export const METHODS = {
 	...scsiMethods,
 	...notifyMethods,
 	...logMethods,
+	...configMethods,
 	...ignoredMethods,
+	...absentMethods,
 	...ownMethods,
 } as const satisfies Record<string, Method>;
 

@@ -8,10 +8,12 @@ import type { Engine } from "../engine.ts";
 import { fromErrno } from "../errors.ts";
 import { fileId, removeFile } from "../transport.ts";
 import { checkSocketPath, clearStaleSocket } from "../unix-socket.ts";
+import type { Keeper } from "./config/keeper.ts";
 import { serveConnection } from "./connection.ts";
 import { createHandover } from "./handover.ts";
 import type { Context } from "./methods/context.ts";
-import { inheritLock, isTrusted, listen, lockSocket } from "./socket.ts";
+import { inheritSocketLock, isTrusted, listen, lockSocket } from "./socket.ts";
+import type { Startup } from "./startup.ts";
 
 /** Clients at once, as SPDK has it; more are hung up on. */
 const MAX_CONNECTIONS = 64;
@@ -30,6 +32,10 @@ export interface ControlOptions {
 	 * `show`: until then the predecessor has the path.
 	 */
 	lockFd?: number;
+	/** Keeps changes. Default: nothing is kept. */
+	keeper?: Keeper | undefined;
+	/** Until then only methods that say so may be called. Default: all may. */
+	startup?: Startup | undefined;
 }
 
 export interface ControlServer {
@@ -104,7 +110,7 @@ export async function startControl(
 	checkSocketPath(`${path}.lock`);
 	const { lockFd } = options;
 	const inherited = lockFd !== undefined;
-	const lock = inherited ? inheritLock(path, lockFd) : lockSocket(path);
+	const lock = inherited ? inheritSocketLock(path, lockFd) : lockSocket(path);
 	const sockets = new Set<Socket>();
 	const open = () => listenHidden(serve(context, sockets), path);
 	const handover = createHandover(engine, path, lock.fd, async () => {
@@ -117,6 +123,8 @@ export async function startControl(
 		engine,
 		kill: options.kill ?? ((signal) => void process.kill(process.pid, signal)),
 		handover,
+		keeper: options.keeper,
+		startup: options.startup,
 	};
 	let hidden: Hidden;
 	try {

@@ -3,16 +3,16 @@
 import { resolve } from "node:path";
 import { native } from "../../ffi/native.ts";
 import { type Engine, startEngine } from "../engine.ts";
-import { fromErrno, messageOf, VhostctlError } from "../errors.ts";
+import { fromErrno, messageOf } from "../errors.ts";
 import { createRuntime, type Runtime } from "../runtime.ts";
 import { leaveEngine } from "../takeover/give.ts";
 import { createLink, type Link } from "../takeover/link.ts";
-import { FORMAT, type MakingCall } from "../takeover/parcel.ts";
+import { FORMAT } from "../takeover/parcel.ts";
 import { type Anew, beginTakeover, type Legacy } from "../takeover/take.ts";
 import { type Client, connect } from "./client.ts";
+import type { Keeper } from "./config/keeper.ts";
 import type { Context } from "./methods/context.ts";
-import { callMethod } from "./methods.ts";
-import { isMethod } from "./schema.ts";
+import { createMaker } from "./methods.ts";
 import { type ControlServer, startControl } from "./server.ts";
 
 export interface TakeoverRequest {
@@ -21,19 +21,15 @@ export interface TakeoverRequest {
 	/** What is to be other than the predecessor has it; not the socket directory. */
 	readonly anew: Anew;
 	readonly kill: (signal: NodeJS.Signals) => void;
-	/** Makes what is to be there beside what the predecessor has. */
-	extend(context: Context): Promise<void>;
+	/** Makes what is to be there beside what the predecessor, a process, has. */
+	extend(context: Context, predecessor: number): Promise<void>;
+	/** What is to keep changes, which wait until it can. Default: nothing. */
+	keep?: ((engine: Engine) => Keeper) | undefined;
 }
 
 export interface Instance {
 	readonly engine: Engine;
 	readonly control: ControlServer;
-}
-
-/** Calls a method that another version may have named. */
-async function make(context: Context, { method, params }: MakingCall) {
-	if (isMethod(method)) return callMethod(context, method, params);
-	throw new VhostctlError("E_UNSUPPORTED", `there is no method '${method}'`);
 }
 
 /** Asks for a link to the instance. */
@@ -66,17 +62,21 @@ function show(control: ControlServer, { log }: Engine): void {
 /** Makes of a legacy what serves it, control socket included. */
 async function settleIn(
 	legacy: Legacy,
-	{ path, anew, kill, extend }: TakeoverRequest,
+	{ path, anew, kill, extend, keep }: TakeoverRequest,
 ): Promise<Instance> {
 	const options = legacy.options(anew);
 	const engine = await startEngine(options, legacy.inheritance);
 	let control: ControlServer | undefined;
 	try {
 		const context = { engine, kill };
-		for (const call of legacy.calls) await make(context, call);
-		await extend(context);
+		const maker = createMaker(context);
+		for (const call of legacy.calls) await maker.call(call);
+		await extend(context, legacy.pid);
 		const lockFd = legacy.takeLock();
-		const made = await startControl(engine, { path, kill, lockFd });
+		const made = await startControl(engine, {
+			...{ path, kill, lockFd },
+			keeper: keep?.(engine),
+		});
 		control = made;
 		const pauseMs = await legacy.takeGuests(engine, () => show(made, engine));
 		if (pauseMs !== undefined)

@@ -4,14 +4,20 @@ import {
 	type Engine,
 	parseCpumask,
 } from "../../engine.ts";
+import type { Keeper } from "../config/keeper.ts";
 import type { Handover } from "../handover.ts";
 import type { Checked, MethodName, Result } from "../schema.ts";
+import type { Startup } from "../startup.ts";
 
 /** What methods work on. */
 export interface Context {
 	readonly engine: Engine;
 	/** Undefined: nobody can take over. */
 	readonly handover?: Handover;
+	/** Undefined: there is no state file. */
+	readonly keeper?: Keeper | undefined;
+	/** Undefined: it was not told to wait for framework_start_init. */
+	readonly startup?: Startup | undefined;
 	/** Sends a signal to this process. */
 	kill(signal: NodeJS.Signals): void;
 }

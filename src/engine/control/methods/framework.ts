@@ -5,7 +5,9 @@ import { formatCpumask, type Reactor } from "../../engine.ts";
 import { nodeOf } from "../../reactors.ts";
 import { version } from "../../version.ts";
 import type { frameworkMethods } from "../schema/framework.ts";
+import type { Method } from "../schema/types.ts";
 import { METHODS } from "../schema.ts";
+import { isCallable } from "../startup.ts";
 import type { Context, Handlers } from "./context.ts";
 
 /** Ticks are nanoseconds everywhere. */
@@ -64,7 +66,11 @@ function describeThread(reactor: Reactor) {
 }
 
 export const frameworkHandlers: Handlers<keyof typeof frameworkMethods> = {
-	rpc_get_methods: () => Object.keys(METHODS).sort(),
+	rpc_get_methods: ({ startup }, { current }) =>
+		Object.entries<Method>(METHODS)
+			.filter(([, method]) => !current || isCallable(method, startup))
+			.map(([name]) => name)
+			.sort(),
 	spdk_get_version() {
 		const text = version();
 		const [major = 0, minor = 0, patch = 0] = text.split(/[.-]/).map(Number);

@@ -30,7 +30,7 @@ export const frameworkMethods = methods({
 		params: object({
 			current: optional(
 				boolean,
-				"Only those that can be called now: all of them",
+				"Only those that can be called now, before or after framework_start_init. Default: false",
 			),
 			include_aliases: optional(boolean, "Former names too: no method has one"),
 		}),

@@ -31,10 +31,12 @@ export interface Method {
 	readonly own?: true;
 }
 
-type ParamsSchema = v.StrictObjectSchema<
-	Readonly<Record<string, v.GenericSchema>>,
-	undefined
->;
+type Entries = Readonly<Record<string, v.GenericSchema>>;
+
+/** Loose where parameters are not looked at. */
+type ParamsSchema =
+	| v.StrictObjectSchema<Entries, undefined>
+	| v.LooseObjectSchema<Entries, undefined>;
 
 /** Keeps the exact type of a table of methods. */
 export function methods<const T extends Record<string, Method>>(table: T): T {
