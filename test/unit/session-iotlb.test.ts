@@ -204,6 +204,30 @@ test("an invalidated page is asked for again, and nothing of it is used meanwhil
 	await end(all);
 });
 
+test("a page is not asked for again when the ring restarts meanwhile", async () => {
+	const all = await begin();
+	const { peer, iommu, driver } = all;
+	assert.equal(await flush(driver), 0);
+	const page = IOVA + DRIVER_DATA;
+	const other = IOVA + DRIVER_DATA + 16n * PAGE;
+	assert.equal(
+		await tell(peer, { iova: page, size: 8n * PAGE, type: INVALIDATE }),
+		0n,
+	);
+	iommu.answer = undefined; // it takes its time
+	const count = iommu.asked.length;
+	driver.offer();
+	await until(() => iommu.asked.length > count, "the miss");
+	for (let i = 0; i < 5; i++) {
+		assert.equal(await tell(peer, { iova: other }), 0n);
+		assert.equal(await tell(peer, { iova: other, type: INVALIDATE }), 0n);
+	}
+	assert.equal(await tell(peer, { iova: page, size: 8n * PAGE }), 0n);
+	await until(() => driver.take() === 0, "the request");
+	assert.equal(iommu.asked.length, count + 1);
+	await end(all);
+});
+
 test("an invalidation is answered although the front end cannot answer us before", async () => {
 	const all = await begin();
 	const { peer, iommu, driver } = all;

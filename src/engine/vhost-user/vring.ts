@@ -377,7 +377,11 @@ function markBroken(vring: Vring, host: VringHost, errno: number): void {
 	});
 }
 
-/** Stops a ring if it runs; resolves when nothing of it is in flight. */
+/**
+ * Stops a ring if it runs; resolves when nothing of it is in flight. What it asked the
+ * front end for stays asked for: the guest's IOMMU takes it amiss if it is asked again for
+ * what the ring, restarted, has used by then.
+ */
 export async function halt(vring: Vring, host: VringHost): Promise<void> {
 	const { run } = vring;
 	if (!run) return;
@@ -385,7 +389,6 @@ export async function halt(vring: Vring, host: VringHost): Promise<void> {
 	vring.base = await run.stopped;
 	trace(vring, host, `stopped at ${vring.base}`);
 	vring.run = undefined;
-	vring.miss = undefined;
 	host.runtime.unregisterRing(run.eventId);
 	run.relay?.close();
 	native.ringRelease(run.handle);
