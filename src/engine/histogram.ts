@@ -63,3 +63,16 @@ export function toSpdkHistogram(
 		tsc_rate: 1e9,
 	};
 }
+
+/**
+ * For each of `borders`, ascending, in ns, how many latencies it is not exceeded by, exact to a
+ * bucket; then how many there are.
+ */
+export function countsUpTo(
+	hist: Float64Array,
+	borders: readonly number[],
+): number[] {
+	const upTo = (border: number) =>
+		hist.reduce((sum, n, i) => (bucketLow(i) <= border ? sum + n : sum), 0);
+	return [...borders, Number.POSITIVE_INFINITY].map(upTo);
+}

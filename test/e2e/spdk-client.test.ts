@@ -98,6 +98,10 @@ test("commands as rpc.py sends them, from the first bdev to the last", async () 
 	const file = { filename, readonly: false, fallocate: false, nowait: false };
 	await gives("bdev_aio_create", { ...file, name: "A" }, "A");
 	await gives("bdev_null_resize", { name: "N", new_size: 2 }, true);
+	await gives("bdev_enable_histogram", { name: "N", enable: true }, true);
+	const borders = { name: "N", borders: [10, 100] };
+	const counts = { borders_count: [0, 0, 0] };
+	await gives("bdev_get_histogram_borders", borders, counts);
 	await gives("bdev_aio_rescan", { name: "A" }, true);
 	await gives(
 		"vhost_create_blk_controller",
@@ -156,6 +160,13 @@ test("errors have a code, a sentence, and SPDK's words", async () => {
 	await refuses(
 		"bdev_malloc_create",
 		{ block_size: 512 },
+		-32602,
+		"Invalid parameters",
+	);
+	const borders = { name: "none", borders: [2, 1] };
+	await refuses(
+		"bdev_get_histogram_borders",
+		borders,
 		-32602,
 		"Invalid parameters",
 	);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { test } from "node:test";
-import { toSpdkHistogram } from "../../src/engine/histogram.ts";
+import { countsUpTo, toSpdkHistogram } from "../../src/engine/histogram.ts";
 import {
 	allocStatsPage,
 	bucketHigh,
@@ -183,4 +183,10 @@ test("latencies outside the asked range count at its ends", () => {
 	const [range, index] = spdkPlace(2000, 5);
 	const at = (range - made.min_range) * 32 + index;
 	assert.equal(counts.readBigUInt64LE(at * 8), 1n);
+});
+
+test("borders count what they are not exceeded by, and at last everything", () => {
+	const hist = histogram([1, 9_000, 10_000, 11_000, 200_000, 10 ** 9]);
+	assert.deepEqual(countsUpTo(hist, [10_000, 100_000, 10 ** 6]), [3, 4, 5, 6]);
+	assert.deepEqual(countsUpTo(hist, []), [6]);
 });

@@ -2,7 +2,12 @@
 import process from "node:process";
 import type { Bdev } from "../../engine.ts";
 import { VhostctlError } from "../../engine.ts";
-import { GRANULARITY, MAX_NS, toSpdkHistogram } from "../../histogram.ts";
+import {
+	countsUpTo,
+	GRANULARITY,
+	MAX_NS,
+	toSpdkHistogram,
+} from "../../histogram.ts";
 import {
 	latencyRange,
 	type Op,
@@ -143,7 +148,24 @@ function checkShape(shape: Histogram["shape"]): void {
 	}
 }
 
-type Own = Extract<MethodName, `${string}iostat` | `${string}histogram`>;
+/** What a bdev's histogram has counted. Throws E_INVALID if it has none. */
+function counted(bdev: Bdev) {
+	const enabled = histograms.get(bdev);
+	if (!enabled) {
+		throw new VhostctlError(
+			"E_INVALID",
+			`bdev ${bdev.name} has no histogram: call bdev_enable_histogram first`,
+		);
+	}
+	const { op, shape, base } = enabled;
+	const { hist } = opSince(pick(bdev.stats(), op), pick(base, op));
+	return { hist, shape };
+}
+
+type Own = Extract<
+	MethodName,
+	`${string}iostat` | `${string}histogram` | "bdev_get_histogram_borders"
+>;
 
 export const iostatHandlers: Handlers<Own> = {
 	bdev_get_iostat({ engine }, { names, per_channel, reset_mode }) {
@@ -184,16 +206,14 @@ export const iostatHandlers: Handlers<Own> = {
 		return true;
 	},
 	bdev_get_histogram({ engine }, { name }) {
-		const bdev = engine.bdevs.get(name);
-		const enabled = histograms.get(bdev);
-		if (!enabled) {
-			throw new VhostctlError(
-				"E_INVALID",
-				`bdev ${bdev.name} has no histogram: call bdev_enable_histogram first`,
-			);
-		}
-		const { op, shape, base } = enabled;
-		const { hist } = opSince(pick(bdev.stats(), op), pick(base, op));
+		const { hist, shape } = counted(engine.bdevs.get(name));
 		return toSpdkHistogram(hist, shape);
+	},
+	bdev_get_histogram_borders({ engine }, { name, borders }) {
+		if (borders.some((border, i) => border <= (borders[i - 1] ?? -1)))
+			throw new VhostctlError("E_INVALID", "parameter 'borders' must ascend");
+		const { hist } = counted(engine.bdevs.get(name));
+		const bordersNs = borders.map((us) => us * 1000);
+		return { borders_count: countsUpTo(hist, bordersNs) };
 	},
 };

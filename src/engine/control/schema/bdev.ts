@@ -366,6 +366,17 @@ const statsMethods = methods({
 		}),
 		example: { name: "Malloc0" },
 	},
+	bdev_get_histogram_borders: {
+		effect: "none",
+		description:
+			"Tells how many latencies of a bdev's histogram do not exceed each of some borders, and last how many there are. Exact to 3.2%.",
+		params: object({
+			name: required(name, "Name or UUID of the bdev"),
+			borders: required(array(uint64), "Borders in microseconds, ascending"),
+		}),
+		result: object({ borders_count: array(number) }),
+		example: { name: "Malloc0", borders: [100, 1000, 10000] },
+	},
 });
 
 export const bdevMethods = {
