@@ -218,7 +218,7 @@ __attribute__((noinline)) void queue_call(struct queue *queue)
 {
 	stats_add(&queue->stats->calls, 1);
 	if (ring_call(queue->ring))
-		queue->ring->broken = -EPROTO;
+		ring_break(queue->ring, -EPROTO, VHC_BREAK_CALL);
 }
 
 void queue_publish(struct queue *queue)

@@ -59,7 +59,7 @@ static inline uint64_t batch_end(struct queue *queue, const struct ring_head *he
 	stats_add(queue->kicked ? &stats->kicks : &stats->kicks_suppressed, 1);
 	queue->kicked = false;
 	if (__builtin_expect(mem_faulted(queue->ring->mem), 0))
-		queue->ring->broken = -EFAULT;
+		ring_break(queue->ring, -EFAULT, VHC_BREAK_MEMORY);
 	return ns;
 }
 

@@ -94,11 +94,8 @@ bool reactor_poll_queues(struct vhc_reactor *reactor, uint64_t now)
 			queue->last_work = now;
 			work = true;
 		} else if (__builtin_expect(mem_faulted(queue->ring->mem), 0)) {
-			/* A packed ring that is gone looks as if nothing were offered. */
-			queue->ring->broken = -EFAULT;
-		} else if (__builtin_expect(mem_faulted(queue->ring->mem), 0)) {
 			/* A packed ring that is gone reads like one with nothing in it. */
-			queue->ring->broken = -EFAULT;
+			ring_break(queue->ring, -EFAULT, VHC_BREAK_MEMORY);
 		} else if (is_idle(reactor, queue, now)) {
 			leaves = arm_queue(reactor, queue);
 		}
@@ -134,7 +131,7 @@ void reactor_publish_late(struct vhc_reactor *reactor)
 		queue_publish(queue);
 		/* Whoever answered it may have found nothing behind its memory. */
 		if (__builtin_expect(mem_faulted(queue->ring->mem), 0))
-			queue->ring->broken = -EFAULT;
+			ring_break(queue->ring, -EFAULT, VHC_BREAK_MEMORY);
 		if (reactor->mode != VHC_MODE_INTERRUPT || queue->stalled || queue->ring->broken)
 			reactor_wake_queue(reactor, queue);
 	}
@@ -323,7 +320,8 @@ void reactor_tell_broken(struct vhc_reactor *reactor)
 	while ((queue = reactor->broken)) {
 		const struct upcall_event event = {.type = VHC_UPCALL_RING_BROKEN,
 						   .id = queue->ring->id,
-						   .status = queue->ring->broken};
+						   .status = queue->ring->broken,
+						   .arg = queue->ring->reason};
 
 		if (upcall_post(reactor->upcalls, &event, NULL, 0, NULL, 0))
 			return;

@@ -427,7 +427,7 @@ int vhc_ring_pop(struct vhc_ring *ring, struct vhc_chain *chain)
 	int result;
 
 	if (mem_faulted(ring->mem))
-		ring->broken = -EPROTO;
+		ring_break(ring, -EPROTO, VHC_BREAK_MEMORY);
 	if (!ring->broken && ring_look(ring, 1) > 0)
 		ring_take(ring, &head, 1);
 	else if (!ring->broken)

@@ -57,7 +57,7 @@ void ring_log_free(struct vhc_ring *ring)
 static void mark(struct vhc_ring *ring, uint64_t gpa, uint64_t len)
 {
 	if (log_mark(ring->log->log, gpa, len))
-		ring->broken = -EFAULT;
+		ring_break(ring, -EFAULT, VHC_BREAK_LOG);
 }
 
 /* ---- Guest memory ---- */

@@ -166,7 +166,7 @@ uint32_t packed_look(struct vhc_ring *ring, uint32_t max)
 		if ((flags & (PACKED_AVAIL | PACKED_USED)) != look.wanted)
 			break;
 		if (!copy_chain(packed, &look)) {
-			ring->broken = -EPROTO;
+			ring_break(ring, -EPROTO, VHC_BREAK_CHAIN_LONG);
 			break;
 		}
 		packed->ahead[(packed->ahead_at + n) % RING_AHEAD] = (uint16_t)slot;

@@ -19,7 +19,7 @@ static inline uint32_t split_look(struct vhc_ring *ring)
 	uint16_t waiting = __atomic_load_n(&ring->avail->idx, __ATOMIC_ACQUIRE) - ring->next_avail;
 
 	if (__builtin_expect(waiting > ring->size, 0)) {
-		ring->broken = -EPROTO;
+		ring_break(ring, -EPROTO, VHC_BREAK_AVAIL_INDEX);
 		return 0;
 	}
 	return waiting;
@@ -44,7 +44,8 @@ static inline uint32_t split_take(struct vhc_ring *ring, struct ring_head *heads
 		uint32_t index = __atomic_load_n(&from[next & mask], __ATOMIC_RELAXED);
 
 		if (__builtin_expect(index > mask || taken[index], 0)) {
-			ring->broken = -EPROTO;
+			ring_break(ring, -EPROTO,
+				   index > mask ? VHC_BREAK_HEAD_RANGE : VHC_BREAK_HEAD_TWICE);
 			break;
 		}
 		__builtin_prefetch(&table[index]);

@@ -139,6 +139,7 @@ struct vhc_ring {
 	uint32_t id;
 	uint64_t features;	     /* negotiated */
 	int broken;		     /* -EPROTO once corrupt: nothing more is taken */
+	uint8_t reason;		     /* enum vhc_break_reason */
 	struct vring_desc *gathered; /* an indirect table that lies in several regions */
 	struct vhc_stats *stats;
 	struct vhc_mem *owned_mem; /* mem, as the reference to give back */
@@ -152,6 +153,15 @@ struct vhc_ring {
 	struct vhc_reactor *reactor;
 	struct queue *queue; /* the reactor's; NULL once it has stopped */
 };
+
+/* Takes nothing more from a ring. The first reason is told; memory that is gone explains others. */
+static inline void ring_break(struct vhc_ring *ring, int error, enum vhc_break_reason reason)
+{
+	if (ring->broken && reason != VHC_BREAK_MEMORY)
+		return;
+	ring->broken = error;
+	ring->reason = (uint8_t)reason;
+}
 
 /* A chain's pieces, apart from where they are: see struct vhc_chain. */
 struct ring_chain {

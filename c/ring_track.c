@@ -100,7 +100,7 @@ static bool too_many_put(struct vhc_ring *ring)
 {
 	if ((uint16_t)(ring->next_used - ring->published) <= ring->size)
 		return false;
-	ring->broken = -EPROTO;
+	ring_break(ring, -EPROTO, VHC_BREAK_USED_FULL);
 	return true;
 }
 
@@ -158,7 +158,7 @@ void ring_track_put(struct vhc_ring *ring, uint16_t head)
 	if ((uint16_t)(ring->next_used - ring->published) < ring->size)
 		inflight_put(ring->inflight, head);
 	else
-		ring->broken = -EPROTO;
+		ring_break(ring, -EPROTO, VHC_BREAK_USED_FULL);
 }
 
 static uint32_t show_split(struct vhc_ring *ring)

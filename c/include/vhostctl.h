@@ -569,8 +569,8 @@ enum vhc_upcall_type {
 	VHC_UPCALL_MESSAGE = 2,	     /* id: connection; data, fds: one whole message */
 	VHC_UPCALL_CLOSED = 3,	     /* id: connection; status: 0 or -errno; the last of this id */
 	VHC_UPCALL_RING_STOPPED = 4, /* id: ring; arg: where it goes on, as VHC_RING_BASE */
-	VHC_UPCALL_RING_BROKEN = 5,  /* id: ring; status: -errno, as vhc_ring_pop's; it stays
-					the reactor's until stopped */
+	VHC_UPCALL_RING_BROKEN = 5,  /* id: ring; status: -errno, as vhc_ring_pop's; arg: enum
+					vhc_break_reason. It stays the reactor's until stopped */
 	VHC_UPCALL_LOAD_DONE = 6,    /* id: load; status: 0, -EPROTO (a ring is broken) or
 					-ETIMEDOUT (see vhc_load_stop) */
 	VHC_UPCALL_REQUEST = 7,	    /* id: ring; arg: the request; data: struct vhc_request_info and
@@ -581,6 +581,18 @@ enum vhc_upcall_type {
 	VHC_UPCALL_IO_DONE = 10,    /* id: the I/O's; status: 0 or -errno */
 	VHC_UPCALL_IOTLB_MISS = 11, /* id: ring; arg: iova; status: VHC_MEM_* that is wanted there.
 				       The ring takes nothing more until vhc_reactor_set_mem */
+};
+
+/* What broke a ring. */
+enum vhc_break_reason {
+	VHC_BREAK_AVAIL_INDEX = 1, /* split: more chains are available than the ring has entries */
+	VHC_BREAK_HEAD_RANGE = 2,  /* split: a chain begins beyond the descriptor table */
+	VHC_BREAK_HEAD_TWICE = 3,  /* split: a chain is available that the device has already */
+	VHC_BREAK_CHAIN_LONG = 4, /* packed: a chain of more descriptors than the driver has left */
+	VHC_BREAK_USED_FULL = 5,  /* more chains were returned than the driver can have offered */
+	VHC_BREAK_MEMORY = 6,	  /* there is nothing any more behind shared memory: it was cut */
+	VHC_BREAK_LOG = 7,	  /* the device wrote where the dirty log does not reach */
+	VHC_BREAK_CALL = 8,	  /* the descriptor for calls was made to block */
 };
 
 #define VHC_MSG_MAX 4096u /* bytes of a message's payload */

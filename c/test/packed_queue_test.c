@@ -420,6 +420,7 @@ static void breaks_and_stops(void)
 	eventfd_write(vm.kick_fd, 1);
 	up = reader_next(&vm.rig.reader, PATIENCE_MS);
 	CHECK(up && up->type == VHC_UPCALL_RING_BROKEN && up->status == -EPROTO);
+	CHECK(up && up->arg == VHC_BREAK_CHAIN_LONG);
 	vm_close();
 }
 

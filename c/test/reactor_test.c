@@ -202,6 +202,7 @@ static void breaks_only_the_bad_ring(void)
 	CHECK_EQ(upcall->type, VHC_UPCALL_RING_BROKEN);
 	CHECK_EQ(upcall->id, 2);
 	CHECK_EQ(upcall->status, -EPROTO);
+	CHECK_EQ(upcall->arg, VHC_BREAK_HEAD_RANGE);
 	for (int i = 0; i < 5; i++) {
 		eventfd_write(bad.kick_fd, 1);
 		vm_offer(&good, 3);
@@ -213,6 +214,45 @@ static void breaks_only_the_bad_ring(void)
 	vm_destroy(&good);
 	vm_destroy(&bad);
 	rig_destroy(&rig);
+}
+
+static void offer_too_many(struct guest *guest)
+{
+	guest->next_avail = SIZE + 1;
+}
+
+static void offer_twice(struct guest *guest)
+{
+	guest_offer(guest, 0);
+	guest_offer(guest, 0);
+}
+
+static void tells_why(void (*offer)(struct guest *guest), enum vhc_break_reason why)
+{
+	const struct vhc_upcall *upcall;
+	struct rig rig;
+	struct vm vm;
+
+	REQUIRE(rig_create(&rig, VHC_MODE_ADAPTIVE));
+	REQUIRE(vm_create(&vm, 1, 0, null_disk()));
+	REQUIRE_EQ(vhc_reactor_start_blk_ring(rig.reactor, vm.ring, vm.blk, 0), 0);
+	offer(&vm.guest);
+	guest_publish(&vm.guest);
+	eventfd_write(vm.kick_fd, 1);
+	upcall = reader_next(&rig.reader, PATIENCE_MS);
+	REQUIRE(upcall != NULL);
+	CHECK_EQ(upcall->type, VHC_UPCALL_RING_BROKEN);
+	CHECK_EQ(upcall->arg, why);
+	CHECK(stop(&rig, &vm, 1) >= 0);
+	vm_destroy(&vm);
+	rig_destroy(&rig);
+}
+
+/* Each way to corrupt a ring is told as what it is. */
+static void tells_the_reason(void)
+{
+	tells_why(offer_too_many, VHC_BREAK_AVAIL_INDEX);
+	tells_why(offer_twice, VHC_BREAK_HEAD_TWICE);
 }
 
 static void breaks_when_memory_goes(void)
@@ -231,6 +271,8 @@ static void breaks_when_memory_goes(void)
 	REQUIRE(upcall != NULL);
 	CHECK_EQ(upcall->type, VHC_UPCALL_RING_BROKEN);
 	CHECK_EQ(upcall->id, 3);
+	CHECK_EQ(upcall->status, -EFAULT);
+	CHECK_EQ(upcall->arg, VHC_BREAK_MEMORY);
 	CHECK(stop(&rig, &vm, 3) >= 0);
 	vm_destroy(&vm);
 	rig_destroy(&rig);
@@ -363,6 +405,7 @@ static void cannot_be_made_to_hang(void)
 	CHECK_EQ(upcall->type, VHC_UPCALL_RING_BROKEN);
 	CHECK_EQ(upcall->id, 2);
 	CHECK_EQ(upcall->status, -EPROTO);
+	CHECK_EQ(upcall->arg, VHC_BREAK_CALL);
 	vm_offer(&good, 4);
 	CHECK_EQ(vm_wait(&good, 4), 4);
 	CHECK(stop(&rig, &bad, 2) >= 0);
@@ -493,6 +536,7 @@ int main(void)
 	RUN(refuses_bad_configs);
 	RUN(runs_on_its_processor);
 	RUN(breaks_only_the_bad_ring);
+	RUN(tells_the_reason);
 	RUN(breaks_when_memory_goes);
 	RUN(drains);
 	RUN(completions_wake_it);

@@ -54,8 +54,8 @@ export interface RequestHandlers {
 export interface RingHandlers extends Partial<RequestHandlers> {
 	/** next: as GET_VRING_BASE wants it. The ring is no reactor's any more. */
 	onStopped(next: number): void;
-	/** errno: positive. The ring stays its reactor's until stopped. */
-	onBroken(errno: number): void;
+	/** errno: positive; reason: BREAK_*. The ring stays its reactor's until stopped. */
+	onBroken(errno: number, reason: number): void;
 	/** Its view lacks iova, wanted with access (MEM_*): it waits for reactorSetMem. */
 	onMiss?(iova: bigint, access: number): void;
 }
@@ -142,7 +142,8 @@ function routeRing(
 ): void {
 	const ring = rings.get(id);
 	if (type === UPCALL_RING_STOPPED) ring?.onStopped(Number(arg));
-	else if (type === UPCALL_RING_BROKEN) ring?.onBroken(Math.abs(status));
+	else if (type === UPCALL_RING_BROKEN)
+		ring?.onBroken(Math.abs(status), Number(arg));
 	else if (type === UPCALL_REQUEST)
 		ring?.onRequest?.(arg, data, Math.abs(status));
 	else if (type === UPCALL_LUN_IDLE) ring?.onLunIdle?.(Number(arg));

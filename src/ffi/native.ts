@@ -43,6 +43,15 @@ export const UPCALL_ABORTED = 9;
 export const UPCALL_IO_DONE = 10;
 export const UPCALL_IOTLB_MISS = 11;
 
+export const BREAK_AVAIL_INDEX = 1;
+export const BREAK_HEAD_RANGE = 2;
+export const BREAK_HEAD_TWICE = 3;
+export const BREAK_CHAIN_LONG = 4;
+export const BREAK_USED_FULL = 5;
+export const BREAK_MEMORY = 6;
+export const BREAK_LOG = 7;
+export const BREAK_CALL = 8;
+
 export const OP_READ = 0;
 export const OP_WRITE = 1;
 export const OP_FLUSH = 2;

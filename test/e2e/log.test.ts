@@ -7,7 +7,13 @@ import { once } from "node:events";
 import { createConnection } from "node:net";
 import { test } from "node:test";
 import { createRuntime, type Runtime } from "../../src/engine/runtime.ts";
-import { native } from "../../src/ffi/native.ts";
+import {
+	encodeAddress,
+	encodeFdIndex,
+	encodeMemory,
+	encodeState,
+} from "../../src/engine/vhost-user/codec.ts";
+import { native, PAGES_SHARED, type Pages } from "../../src/ffi/native.ts";
 import { attachedTo, failure } from "../support/cli.ts";
 import {
 	type Instance,
@@ -16,7 +22,7 @@ import {
 	vhostctl,
 } from "../support/instance.ts";
 import { makeTempDir, removeTempDir, waitUntil } from "../support/processes.ts";
-import { ack, negotiate } from "../support/session-rig.ts";
+import { ack, negotiate, say } from "../support/session-rig.ts";
 import { makePeer, type RawPeer } from "../support/vhost-user.ts";
 
 const PATIENCE_MS = 20_000;
@@ -165,6 +171,56 @@ test("a mistake that is made a thousand times takes few lines, with the count an
 			},
 		);
 		assert.match(msg, /^SEND_RARP: .*this is no network device$/);
+	}
+});
+
+/** Sets ring 0 up in pages, kicked, as a driver that has corrupted it already. */
+async function breakRing(peer: RawPeer, pages: Pages): Promise<void> {
+	const { addr, fd, size } = pages;
+	const place = { desc: addr, avail: addr + 4096n, used: addr + 8192n };
+	// An available index that is further ahead than the ring is long.
+	native.copyIn(place.avail + 2n, Buffer.from([0xe8, 3]));
+	const region = { gpa: 0n, userAddr: addr, size, offset: 0n };
+	await say(peer, "SET_MEM_TABLE", encodeMemory([region]), [fd]);
+	await say(peer, "SET_VRING_NUM", encodeState({ index: 0, num: 8 }));
+	await say(peer, "SET_VRING_BASE", encodeState({ index: 0, num: 0 }));
+	const address = encodeAddress({ index: 0, flags: 0, log: 0n, ...place });
+	await say(peer, "SET_VRING_ADDR", address);
+	const [kick, err] = [native.eventfd(), native.eventfd()];
+	await say(peer, "SET_VRING_ERR", encodeFdIndex(0, true), [err]);
+	await say(peer, "SET_VRING_KICK", encodeFdIndex(0, true), [kick]);
+	native.eventfdSignal(kick);
+	await waitUntil(
+		async () => native.eventfdTake(err),
+		PATIENCE_MS,
+		() => "the ring is broken",
+	);
+	for (const fd of [kick, err]) native.fdClose(fd);
+}
+
+test("a ring that is broken again and again is told of with the reason", async () => {
+	const times = 30;
+	const pages = native.pagesAlloc({
+		size: 1n << 20n,
+		pageSize: 4096n,
+		flags: PAGES_SHARED,
+	});
+	const lines = await logged(DISK, async (_, connect) => {
+		for (let i = 0; i < times; i++) {
+			const peer = connect();
+			await negotiate(peer);
+			await breakRing(peer, pages);
+			await peer.close();
+		}
+	});
+	native.pagesFree(pages);
+	const broken = lines.filter(({ kind }) => kind === "ring-broken-avail-index");
+	assert.equal(total(broken), times);
+	assert(broken.length <= 5, `${broken.length} lines`);
+	for (const { controller, session, ring, level, msg } of broken) {
+		assert.deepEqual([level, controller, ring], ["warning", "vm0", 0]);
+		assert.equal(typeof session, "number");
+		assert.match(msg, /^broken: the available index is further ahead than/);
 	}
 });
 

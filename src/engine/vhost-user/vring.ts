@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 import {
-	errnoName,
 	MEM_READ,
 	MEM_WRITE,
 	native,
@@ -23,6 +22,7 @@ import {
 	PROTOCOL_FEATURES,
 	VRING_F_LOG,
 } from "./messages.ts";
+import { describeBreak } from "./ring-breaks.ts";
 
 /** A translation that a ring waits for. */
 export interface Miss {
@@ -221,7 +221,7 @@ async function start(vring: Vring, host: VringHost): Promise<Run> {
 	const eventId = runtime.registerRing({
 		...device.requestHandlers?.(session, vring.index),
 		onStopped,
-		onBroken: (errno) => markBroken(vring, host, errno),
+		onBroken: (errno, reason) => markBroken(vring, host, errno, reason),
 		onMiss: (iova, access) => host.onMiss(vring, { iova, access }),
 	});
 	let handle: bigint | undefined;
@@ -367,10 +367,16 @@ function report(
 }
 
 /** The driver corrupted the ring: it idles on its reactor until it is stopped. */
-function markBroken(vring: Vring, host: VringHost, errno: number): void {
+function markBroken(
+	vring: Vring,
+	host: VringHost,
+	errno: number,
+	reason: number,
+): void {
 	if (vring.broken) return;
 	vring.broken = true;
-	report(vring, host, "ring-broken", `broken: ${errnoName(errno)}`);
+	const { kind, text } = describeBreak(reason, errno);
+	report(vring, host, kind, text);
 	if (!notifiesInband(host) || vring.err >= 0) return;
 	host.channel?.vringError(vring.index).catch((error: unknown) => {
 		report(vring, host, "ring-error", `VRING_ERR: ${messageOf(error)}`);
