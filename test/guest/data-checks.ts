@@ -2,8 +2,17 @@
 // What a guest's disks must do with data. Each check leaves the disks fit for the next.
 import assert from "node:assert/strict";
 import { statSync } from "node:fs";
-import { countRequests, fioJobs, onEach, sumOfZeroes } from "./observe.ts";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
+	countRequests,
+	fioJobs,
+	onEach,
+	readCount,
+	ringTotals,
+	sumOfZeroes,
+} from "./observe.ts";
+import {
+	CONTROLLER,
 	type Disks,
 	fileOf,
 	MIB,
@@ -125,11 +134,54 @@ const queues: Check = async (scene, { small }) => {
 	}
 };
 
+/** For fio to get going on a loaded machine. */
+const PATIENCE_MS = 30_000;
+
+/** From never delayed to as long as it gets; the guest's rate is above 100 a second. */
+const SETTINGS: [delayBase: number, threshold: number][] = [
+	[1_000_000, 100],
+	[50, 1000],
+	[0, 60_000],
+	[2000, 100],
+];
+
+/** fio waits for its calls alone: one that does not come would hold it for ever. */
+const coalesced: Check = async (scene, { small: disk }) => {
+	const { guest, instance, transport } = scene;
+	const { name, device } = disk;
+	const ctrlr = transport === "scsi" ? CONTROLLER : name;
+	const set = (delay_base_us: number, iops_threshold: number) =>
+		instance.rpc("vhost_controller_set_coalescing", {
+			ctrlr,
+			delay_base_us,
+			iops_threshold,
+		});
+	const delayed = async () => (await ringTotals(scene, ctrlr)).calls_delayed;
+	const before = await delayed();
+	const reads = await readCount(scene, disk);
+	const worked = async () =>
+		(await delayed()) > before && (await readCount(scene, disk)) > reads + 64;
+	const end = Date.now() + PATIENCE_MS;
+	await guest.run(`verify_on coalesced ${device} --size=8M`);
+	do {
+		for (const setting of [...SETTINGS, ...SETTINGS]) {
+			await set(...setting);
+			await sleep(100);
+		}
+	} while (!(await worked()) && Date.now() < end);
+	const [job] = fioJobs(await guest.run("verify_end coalesced"));
+	assert.equal(job?.error, 0);
+	assert(job.write.total_ios > 0);
+	assert(await worked(), "calls were put off, and blocks verified");
+	await set(0, 60_000);
+};
+
 export const dataChecks: [string, Check][] = [
 	["what is written is read again", readBack],
 	["a file system", filesystem],
 	["fio --verify at depth 1", verify(1, 1)],
 	["fio --verify at depth 32", verify(32, 4)],
+	["fio --verify while calls are coalesced, this way and that", coalesced],
 	["discard", discard],
 	["write zeroes", writeZeroes],
 	["flush", flush],

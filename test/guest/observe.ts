@@ -35,6 +35,27 @@ export async function readCount(
 	return bdevs[0]?.num_read_ops ?? Number.NaN;
 }
 
+/** What the rings of a controller have counted, together. */
+export async function ringTotals(
+	{ instance }: Scene,
+	ctrlr: string,
+): Promise<{ calls: number; calls_delayed: number }> {
+	const { controllers } = (await instance.rpc("vhostctl_get_stats", {
+		name: ctrlr,
+	})) as {
+		controllers: {
+			sessions: { rings: { calls: number; calls_delayed: number }[] }[];
+		}[];
+	};
+	const total = { calls: 0, calls_delayed: 0 };
+	for (const { sessions } of controllers)
+		for (const ring of sessions.flatMap(({ rings }) => rings)) {
+			total.calls += ring.calls;
+			total.calls_delayed += ring.calls_delayed;
+		}
+	return total;
+}
+
 /** Makes a disk larger or smaller while it is served. */
 export async function resizeDisk(
 	{ instance }: Scene,
