@@ -57,7 +57,8 @@ export async function table(
  */
 export function endWithReader(): void {
 	process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-		if (error.code === "EPIPE") process.exit(0);
+		// EIO: a terminal that hung up.
+		if (error.code === "EPIPE" || error.code === "EIO") process.exit(0);
 		throw error;
 	});
 }

@@ -1,26 +1,24 @@
 // SPDX-License-Identifier: MIT
 /** The tables of vhostctl stats. */
 import kleur from "kleur";
-import type { Result } from "../engine/control/schema.ts";
 import { type Column, table } from "./output.ts";
-import { formatNs, formatRate, formatSize } from "./size.ts";
+import { formatNs, formatSize } from "./size.ts";
+import type {
+	Controller,
+	Operation,
+	Operations,
+	Ring,
+	Snapshot,
+} from "./stats-interval.ts";
+import { ringName } from "./stats-rows.ts";
 
-export type Snapshot = Result<"vhostctl_get_stats">;
-
-type Operations = Snapshot["bdevs"][number]["ops"];
-type Operation = Operations["read"];
-
-/** Without `before` counts and shares since the start; with it rates since then. */
-export async function report(
-	now: Snapshot,
-	before: Snapshot | undefined,
-): Promise<string> {
-	const seconds = before && (now.uptime_ns - before.uptime_ns) / 1e9;
+/** Counts and shares since the start. */
+export async function report(now: Snapshot): Promise<string> {
 	const tables = [
-		await reactors(now, before),
-		await bdevs(now, before, seconds),
+		await reactors(now),
+		await bdevs(now),
 		await logicalUnits(now),
-		await rings(now, before, seconds),
+		await rings(now),
 	];
 	return tables.filter((text) => text !== "").join("\n\n");
 }
@@ -32,10 +30,7 @@ function heading(title: string, body: string): string {
 	return `${kleur.bold().underline(title)}\n${body}`;
 }
 
-async function reactors(
-	now: Snapshot,
-	before: Snapshot | undefined,
-): Promise<string> {
+async function reactors(now: Snapshot): Promise<string> {
 	const columns = [
 		left("reactor"),
 		right("cpu"),
@@ -46,16 +41,13 @@ async function reactors(
 		right("polled"),
 	];
 	const rows = now.reactors.map((one) => {
-		const old = before?.reactors.find(({ id }) => id === one.id);
-		const busy = one.busy_ns - (old?.busy_ns ?? 0);
-		const idle = one.idle_ns - (old?.idle_ns ?? 0);
-		const asleep = one.sleep_ns - (old?.sleep_ns ?? 0);
+		const lived = one.busy_ns + one.idle_ns;
 		return [
 			String(one.id),
 			String(one.cpu),
 			one.mode,
-			share(busy, busy + idle),
-			share(asleep, busy + idle),
+			share(one.busy_ns, lived),
+			share(one.sleep_ns, lived),
 			String(one.rings),
 			String(one.polled),
 		];
@@ -63,17 +55,20 @@ async function reactors(
 	return heading("Reactors", await table(columns, rows));
 }
 
-async function bdevs(
-	now: Snapshot,
-	before: Snapshot | undefined,
-	seconds: number | undefined,
-): Promise<string> {
+async function bdevs(now: Snapshot): Promise<string> {
 	if (now.bdevs.length === 0) return "";
-	const rows = now.bdevs.flatMap(({ name, ops }) => {
-		const old = before?.bdevs.find((one) => one.name === name)?.ops;
-		return operationRows([name], ops, old, seconds);
-	});
-	const columns = [left("bdev"), ...operationColumns(seconds)];
+	const rows = now.bdevs.flatMap(({ name, ops }) => operationRows(name, ops));
+	const columns = [
+		left("bdev"),
+		left("operation"),
+		right("requests"),
+		right("bytes"),
+		right("errors"),
+		right("mean"),
+		right("p50"),
+		right("p99"),
+		right("p99.9"),
+	];
 	return heading("Bdevs", await table(columns, rows));
 }
 
@@ -96,18 +91,9 @@ async function logicalUnits(now: Snapshot): Promise<string> {
 	return heading("Logical units", await table(columns, rows));
 }
 
-async function rings(
-	now: Snapshot,
-	before: Snapshot | undefined,
-	seconds: number | undefined,
-): Promise<string> {
+async function rings(now: Snapshot): Promise<string> {
 	if (now.controllers.length === 0) return "";
-	const rows = now.controllers.flatMap((controller) => {
-		const old = before?.controllers.find(
-			({ ctrlr }) => ctrlr === controller.ctrlr,
-		);
-		return controllerRows(controller, old, seconds);
-	});
+	const rows = now.controllers.flatMap(controllerRows);
 	const columns = [
 		left("controller"),
 		left("serves"),
@@ -115,33 +101,25 @@ async function rings(
 		left("ring"),
 		right("reactor"),
 		left("state"),
-		right(seconds === undefined ? "kicks" : "kicks/s"),
-		right(seconds === undefined ? "calls" : "calls/s"),
+		right("requests"),
+		right("kicks"),
+		right("calls"),
 		right("in flight"),
 	];
 	return heading("Controllers", await table(columns, rows));
 }
 
-type Controller = Snapshot["controllers"][number];
-type Ring = Controller["sessions"][number]["rings"][number];
-
-function controllerRows(
-	controller: Controller,
-	before: Controller | undefined,
-	seconds: number | undefined,
-): string[][] {
+function controllerRows(controller: Controller): string[][] {
 	const who = [controller.ctrlr, served(controller)];
-	const rows = controller.sessions.flatMap(({ id, rings }) => {
-		const old = before?.sessions.find((session) => session.id === id);
-		return rings.map((ring) => {
-			const was = old?.rings.find(({ index }) => index === ring.index);
-			const name = ringName(controller, ring.index);
-			return [...who, String(id), name, ...ringCells(ring, was, seconds)];
-		});
-	});
+	const rows = controller.sessions.flatMap(({ id, rings }) =>
+		rings.map((ring) => {
+			const name = ringName(controller.kind, ring.index);
+			return [...who, String(id), name, ...ringCells(ring)];
+		}),
+	);
 	return rows.length > 0
 		? rows
-		: [[...who, "-", "-", "-", idleState(controller), "", "", ""]];
+		: [[...who, "-", "-", "-", idleState(controller), "", "", "", ""]];
 }
 
 function idleState({ started }: Controller): string {
@@ -154,89 +132,43 @@ function served({ kind, bdev, luns }: Controller): string {
 	return `${luns.length} ${luns.length === 1 ? "unit" : "units"}`;
 }
 
-/** Two rings of a scsi controller have no I/O requests (virtio 5.6.2). */
-function ringName({ kind }: Controller, index: number): string {
-	const names = kind === "scsi" ? ["control", "event"] : [];
-	const name = names[index];
-	return name === undefined ? String(index) : `${index} ${name}`;
-}
-
-function ringCells(
-	ring: Ring,
-	before: Ring | undefined,
-	seconds: number | undefined,
-): string[] {
+function ringCells(ring: Ring): string[] {
 	const state = ring.broken ? "broken" : ring.running ? "running" : "stopped";
+	const requests = Object.values(ring.ops).reduce(
+		(sum, { count }) => sum + count,
+		0,
+	);
 	return [
 		ring.reactor === null ? "-" : String(ring.reactor),
 		state,
-		counted(ring.kicks, before?.kicks, seconds),
-		counted(ring.calls, before?.calls, seconds),
+		String(requests),
+		String(ring.kicks),
+		String(ring.calls),
 		String(ring.inflight),
 	];
 }
 
-function operationColumns(seconds: number | undefined): Column[] {
-	const live = seconds !== undefined;
-	return [
-		left("operation"),
-		right(live ? "IOPS" : "requests"),
-		right(live ? "throughput" : "bytes"),
-		right("errors"),
-		right("mean"),
-		right("p50"),
-		right("p99"),
-	];
-}
-
 /** A row for each kind of request that occurred; one at least. */
-function operationRows(
-	names: string[],
-	ops: Operations,
-	before: Operations | undefined,
-	seconds: number | undefined,
-): string[][] {
+function operationRows(name: string, ops: Operations): string[][] {
 	const kinds = Object.entries(ops) as [keyof Operations, Operation][];
 	const rows = kinds
 		.filter(([, { count }]) => count > 0)
-		.map(([kind, op]) => [
-			...names,
-			kind.replace("_", " "),
-			...operationCells(op, before?.[kind], seconds),
-		]);
+		.map(([kind, op]) => [name, kind.replace("_", " "), ...operationCells(op)]);
 	return rows.length > 0
 		? rows
-		: [[...names, "-", "0", "0 B", "0", "", "", ""]];
+		: [[name, "-", "0", "0 B", "0", "", "", "", ""]];
 }
 
-function operationCells(
-	op: Operation,
-	before: Operation | undefined,
-	seconds: number | undefined,
-): string[] {
-	const count = op.count - (before?.count ?? 0);
-	const bytes = op.bytes - (before?.bytes ?? 0);
-	const latency = op.latency_ns - (before?.latency_ns ?? 0);
+function operationCells(op: Operation): string[] {
 	return [
-		seconds === undefined ? String(op.count) : formatRate(count / seconds),
-		seconds === undefined
-			? formatSize(op.bytes)
-			: `${formatSize(Math.round(bytes / seconds))}/s`,
+		String(op.count),
+		formatSize(op.bytes),
 		String(op.errors),
-		count > 0 ? formatNs(latency / count) : "-",
+		op.count > 0 ? formatNs(op.latency_ns / op.count) : "-",
 		formatNs(op.p50_ns),
 		formatNs(op.p99_ns),
+		formatNs(op.p999_ns),
 	];
-}
-
-function counted(
-	now: number,
-	before: number | undefined,
-	seconds: number | undefined,
-): string {
-	return seconds === undefined
-		? String(now)
-		: formatRate((now - (before ?? 0)) / seconds);
 }
 
 function share(part: number, whole: number): string {

@@ -1,27 +1,21 @@
 // SPDX-License-Identifier: MIT
 /** vhostctl stats: what an instance does, once or live. */
-import process from "node:process";
-import { setTimeout as sleep } from "node:timers/promises";
-import type { Client } from "../engine/control/client.ts";
-import { attached } from "./attach.ts";
+import { attached, rpcSocket } from "./attach.ts";
 import { type Given, type Group, JSON_OUTPUT, RPC_SOCKET } from "./command.ts";
 import { printJson, printLine } from "./output.ts";
-import type { Snapshot } from "./stats-report.ts";
-
-const PERIOD_MS = 1000;
 
 export const stats: Group = {
 	name: "stats",
 	summary: "Show what an instance does, once or live",
 	commands: [
 		{
-			usage: "",
+			usage: "[name]",
 			summary:
-				"Show what an instance does: reactors, bdevs, controllers and their rings",
+				"Show what an instance does, or one controller or bdev: rates, latencies, queue depths",
 			options: [
 				{
 					usage: "--watch",
-					help: "Show rates, once a second, until SIGINT",
+					help: "Show rates, once a second, until q or SIGINT; keys sort and scroll",
 				},
 				RPC_SOCKET,
 				JSON_OUTPUT,
@@ -33,40 +27,15 @@ export const stats: Group = {
 };
 
 async function run(given: Given): Promise<void> {
+	const [name] = given.args;
+	if (given.flag("watch")) {
+		const { watch } = await import("./stats-watch.ts");
+		return watch({ path: rpcSocket(given), name, json: given.flag("json") });
+	}
 	await attached(given, async (client) => {
-		if (given.flag("watch")) return watch(client, given.flag("json"));
-		const snapshot = await take(client);
+		const snapshot = await client.call("vhostctl_get_stats", { name });
 		if (given.flag("json")) return printJson(snapshot);
 		const { report } = await import("./stats-report.ts");
-		printLine(await report(snapshot, undefined));
+		printLine(await report(snapshot));
 	});
-}
-
-function take(client: Client): Promise<Snapshot> {
-	return client.call("vhostctl_get_stats", {});
-}
-
-async function watch(client: Client, json: boolean): Promise<void> {
-	const { onSignal } = await import("./signals.ts");
-	const { report } = await import("./stats-report.ts");
-	const { fullScreen } = await import("./screen.ts");
-	const stopped = new AbortController();
-	const ending = onSignal();
-	void ending.asked.then(() => stopped.abort());
-	const screen = json ? undefined : fullScreen(process.stdout);
-	try {
-		let before: Snapshot | undefined;
-		while (!stopped.signal.aborted) {
-			const now = await take(client);
-			if (screen) screen.show(await report(now, before));
-			else process.stdout.write(`${JSON.stringify(now)}\n`);
-			before = now;
-			await sleep(PERIOD_MS, undefined, { signal: stopped.signal }).catch(
-				() => {},
-			);
-		}
-	} finally {
-		screen?.restore();
-		ending.release();
-	}
 }

@@ -66,9 +66,8 @@ function readOp(words: BigUint64Array, start: number): OpStats {
 	};
 	if (op.count > 0) {
 		const first = start + word(OP.offsets.hist);
-		op.hist.set(
-			Array.from(words.subarray(first, first + HIST_BUCKETS), Number),
-		);
+		for (let i = 0; i < HIST_BUCKETS; i++)
+			op.hist[i] = Number(words[first + i]);
 	}
 	return op;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import {
 	type Bdev,
+	bucketHigh,
 	type Controller,
 	type Engine,
 	hugepagePools,
@@ -17,7 +18,14 @@ import { emptyStats } from "../../stats.ts";
 import type { ownMethods } from "../schema/own.ts";
 import type { Handlers } from "./context.ts";
 
-function describeOp(op: OpStats) {
+/** The buckets that count something: see the schema. */
+function describeHistogram(hist: Float64Array): number[][] {
+	return Array.from(hist, (n, i) => [bucketHigh(i), n]).filter(
+		([, n]) => n !== 0,
+	);
+}
+
+function describeOp(op: OpStats, histograms: boolean) {
 	const [p50 = 0, p99 = 0, p999 = 0] = percentiles(op.hist, [50, 99, 99.9]);
 	return {
 		count: op.count,
@@ -27,21 +35,27 @@ function describeOp(op: OpStats) {
 		p50_ns: p50,
 		p99_ns: p99,
 		p999_ns: p999,
+		...(histograms ? { histogram: describeHistogram(op.hist) } : {}),
 	};
 }
 
-function describeOps(ops: Record<Op, OpStats>) {
+function describeOps(ops: Record<Op, OpStats>, histograms: boolean) {
+	const of = (op: Op) => describeOp(ops[op], histograms);
 	return {
-		read: describeOp(ops.read),
-		write: describeOp(ops.write),
-		flush: describeOp(ops.flush),
-		unmap: describeOp(ops.unmap),
-		write_zeroes: describeOp(ops.write_zeroes),
-		other: describeOp(ops.other),
+		read: of("read"),
+		write: of("write"),
+		flush: of("flush"),
+		unmap: of("unmap"),
+		write_zeroes: of("write_zeroes"),
+		other: of("other"),
 	};
 }
 
-function describeRing(info: RingInfo, { ops, ...counters }: Stats) {
+function describeRing(
+	info: RingInfo,
+	{ ops, ...counters }: Stats,
+	histograms: boolean,
+) {
 	return {
 		index: info.index,
 		size: info.size,
@@ -49,17 +63,22 @@ function describeRing(info: RingInfo, { ops, ...counters }: Stats) {
 		broken: info.broken,
 		reactor: info.reactor ?? null,
 		...counters,
-		ops: describeOps(ops),
+		ops: describeOps(ops, histograms),
 	};
 }
 
-function describeSession(controller: Controller, session: Session) {
+function describeSession(
+	controller: Controller,
+	session: Session,
+	histograms: boolean,
+) {
 	return {
 		id: session.id,
 		rings: session.rings.map((info) =>
 			describeRing(
 				info,
 				controller.ringStats(session, info.index)?.read() ?? emptyStats(),
+				histograms,
 			),
 		),
 	};
@@ -74,7 +93,7 @@ function describeLuns(controller: Controller) {
 		);
 }
 
-function describeController(controller: Controller) {
+function describeController(controller: Controller, histograms: boolean) {
 	const bdev = controller.kind === "blk" ? controller.bdev : undefined;
 	return {
 		ctrlr: controller.name,
@@ -82,7 +101,9 @@ function describeController(controller: Controller) {
 		started: controller.started,
 		bdev: bdev?.name ?? null,
 		luns: describeLuns(controller),
-		sessions: controller.sessions.map((s) => describeSession(controller, s)),
+		sessions: controller.sessions.map((session) =>
+			describeSession(controller, session, histograms),
+		),
 	};
 }
 
@@ -106,16 +127,18 @@ function select(
 }
 
 export const ownHandlers: Handlers<keyof typeof ownMethods> = {
-	vhostctl_get_stats({ engine }, { name }) {
+	vhostctl_get_stats({ engine }, { name, histograms = false }) {
 		const { bdevs, controllers } = select(engine, name);
 		return {
 			uptime_ns: engine.uptimeNs(),
 			reactors: engine.reactors.map(describeReactor),
 			bdevs: bdevs.map((bdev) => ({
 				name: bdev.name,
-				ops: describeOps(bdev.stats().ops),
+				ops: describeOps(bdev.stats().ops, histograms),
 			})),
-			controllers: controllers.map(describeController),
+			controllers: controllers.map((controller) =>
+				describeController(controller, histograms),
+			),
 		};
 	},
 	async vhostctl_take_over({ handover }, { format }) {

@@ -25,6 +25,8 @@ const operation = object({
 	p50_ns: number,
 	p99_ns: number,
 	p999_ns: number,
+	/** With `histograms`: [ns, how many took at most that and more than the pair before says]. */
+	histogram: optional(array(array(number)), "What requests took"),
 });
 
 const operations = object({
@@ -58,11 +60,15 @@ export const ownMethods = methods({
 	vhostctl_get_stats: {
 		effect: "none",
 		description:
-			"Tells what everything did since it was made: reactors, bdevs, controllers with their connections and rings. Counters only grow; bdev_reset_iostat does not touch them.",
+			"Tells what everything did since it was made: reactors, bdevs, controllers with their connections and rings. Counters only grow; bdev_reset_iostat does not touch them. What happened between two calls is the difference of their counters and histograms.",
 		params: object({
 			name: optional(
 				name,
 				"Only the controller or bdev of this name. Default: all",
+			),
+			histograms: optional(
+				boolean,
+				"Also tell how many requests took how long, in buckets 3.2% wide. Default: false",
 			),
 		}),
 		result: object({
