@@ -5,6 +5,7 @@ import type { Given, Group } from "./command.ts";
 import { parseBlkSpec, parseScsiSpecs } from "./controller-specs.ts";
 import { UsageError } from "./errors.ts";
 import { printLine } from "./output.ts";
+import { metricsOptions, startMetrics } from "./serve-metrics.ts";
 import { onSignal } from "./signals.ts";
 
 export const serve: Group = {
@@ -57,6 +58,10 @@ export const serve: Group = {
 					help: "Offer post-copy migration, with which a front end can make a reactor wait for ever",
 				},
 				{
+					usage: "--metrics <address>",
+					help: "Answer Prometheus at host:port, [v6]:port, :port (this host only), or a Unix socket's path with a slash in it",
+				},
+				{
 					usage: "--log-level <level>",
 					help: "error, warning, notice, info or debug (default: info)",
 				},
@@ -95,6 +100,7 @@ async function run(given: Given): Promise<void> {
 		...given.list("blk").map(parseBlkSpec),
 		...parseScsiSpecs(given.list("scsi")),
 	];
+	const metrics = metricsOptions(given);
 	const ending = onSignal();
 	try {
 		const start = await import("./serve-start.ts");
@@ -103,12 +109,17 @@ async function run(given: Given): Promise<void> {
 			? await start.takeOverInstance(given, calls)
 			: await start.startInstance(given, calls);
 		const { engine, control } = running;
-		printLine(`ready: ${control.path}`);
-		const gone = control.handedOver.then(() => undefined);
-		const signal = await Promise.race([ending.asked, gone]);
-		if (signal) engine.log.notice(`ending on ${signal}`);
-		await start.endInstance(running);
-		flushLog(engine.log);
+		try {
+			const exporter = metrics && (await startMetrics(engine, metrics));
+			printLine(`ready: ${control.path}`);
+			const gone = control.handedOver.then(() => undefined);
+			const signal = await Promise.race([ending.asked, gone]);
+			if (signal) engine.log.notice(`ending on ${signal}`);
+			await exporter?.close();
+		} finally {
+			await start.endInstance(running);
+			flushLog(engine.log);
+		}
 	} finally {
 		ending.release();
 	}

@@ -14,6 +14,7 @@ import {
 	type Stats,
 	VhostctlError,
 } from "../../engine.ts";
+import { metricsText } from "../../metrics/collect.ts";
 import { emptyStats } from "../../stats.ts";
 import type { ownMethods } from "../schema/own.ts";
 import type { Handlers } from "./context.ts";
@@ -141,6 +142,7 @@ export const ownHandlers: Handlers<keyof typeof ownMethods> = {
 			),
 		};
 	},
+	vhostctl_get_metrics: ({ engine }) => metricsText(engine),
 	async vhostctl_take_over({ handover }, { format }) {
 		if (!handover)
 			throw new VhostctlError("E_UNSUPPORTED", "nobody can take over");

@@ -107,6 +107,14 @@ export const ownMethods = methods({
 		example: { name: "vhost.0" },
 		own: true,
 	},
+	vhostctl_get_metrics: {
+		description:
+			"Tells all figures in Prometheus' text format, as `vhostctl serve --metrics` does over HTTP.",
+		effect: "none",
+		params: none,
+		result: string,
+		own: true,
+	},
 	vhostctl_take_over: {
 		effect: "none",
 		description:
