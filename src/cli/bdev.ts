@@ -5,6 +5,7 @@ import type { Result } from "../engine/control/schema.ts";
 import { VhostctlError } from "../engine/errors.ts";
 import { attached } from "./attach.ts";
 import { createCall, kindOf, methodFor } from "./bdev-kinds.ts";
+import { qos } from "./bdev-qos.ts";
 import { type Given, type Group, JSON_OUTPUT, RPC_SOCKET } from "./command.ts";
 import { UsageError } from "./errors.ts";
 import { printJson, printLine, table } from "./output.ts";
@@ -18,7 +19,7 @@ const SETTINGS = [
 
 export const bdev: Group = {
 	name: "bdev",
-	summary: "Create, list, delete and resize block devices",
+	summary: "Create, list, delete, resize and limit block devices",
 	commands: [
 		{
 			usage: "create <kind> [name]",
@@ -81,6 +82,7 @@ export const bdev: Group = {
 			example: "vhostctl bdev resize disk0 2G",
 			run: resize,
 		},
+		qos,
 	],
 };
 

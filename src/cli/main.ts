@@ -17,7 +17,7 @@ const GROUPS: Readonly<Record<string, GroupEntry>> = {
 		load: async () => (await import("./serve.ts")).serve,
 	},
 	bdev: {
-		summary: "Create, list, delete and resize block devices",
+		summary: "Create, list, delete, resize and limit block devices",
 		load: async () => (await import("./bdev.ts")).bdev,
 	},
 	blk: {

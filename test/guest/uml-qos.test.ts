@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// A guest's own fio under limits that change while it runs: what it measures is what was set.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Engine, startEngine } from "../../src/engine/engine.ts";
+import type { Guest } from "../support/guest.ts";
+import { makeTempDir, removeTempDir } from "../support/processes.ts";
+import { bootUml } from "../support/uml.ts";
+
+const MIB = 1024 * 1024;
+const SECONDS = 2;
+
+interface FioSide {
+	iops: number;
+	bw_bytes: number;
+	total_ios: number;
+	clat_ns: { mean: number };
+}
+
+async function fio(guest: Guest, options: string) {
+	const time = `--time_based --runtime=${SECONDS}`;
+	const text = await guest.run(`fio_jobs "${time} ${options}" vda`);
+	const { jobs } = JSON.parse(text.slice(text.indexOf("{"))) as {
+		jobs: [{ error: number; read: FioSide; write: FioSide }];
+	};
+	assert.equal(jobs[0].error, 0);
+	return jobs[0];
+}
+
+/** fio counts what ended; at the end of its time requests are still under way. */
+function isAbout(measured: number, limit: number): void {
+	assert(measured <= limit * 1.03, `${measured} of ${limit}`);
+	assert(measured >= limit * 0.3, `${measured} of ${limit}`);
+}
+
+async function playLimits(engine: Engine, guest: Guest): Promise<void> {
+	const set = (limits: object) => engine.bdevs.setQos("disk", limits);
+	await set({ ios: 400 });
+	const ios = await fio(guest, "--rw=randread --iodepth=8");
+	isAbout(ios.read.iops, 400);
+	// Little's law: eight requests under way at 400 a second are 20 ms each.
+	isAbout(8e9 / ios.read.clat_ns.mean, 400);
+	await set({ ios: 0, readBytes: 4 * MIB, writeBytes: 8 * MIB });
+	const both = await fio(guest, "--rw=randrw --bs=16k --iodepth=8");
+	isAbout(both.read.bw_bytes, 4 * MIB);
+	assert(both.write.bw_bytes <= 8 * MIB * 1.03);
+	await set({ readBytes: 0, writeBytes: 0 });
+	const free = await fio(guest, "--rw=randread --iodepth=8");
+	assert(free.read.iops > 1000, `${free.read.iops}`);
+}
+
+test("a guest's fio measures the limits that are set", async () => {
+	const dir = makeTempDir();
+	const engine = await startEngine({ socketDir: dir });
+	try {
+		await engine.bdevs.createMalloc({
+			name: "disk",
+			blockSize: 512,
+			numBlocks: (64 * MIB) / 512,
+		});
+		await engine.createBlkController({ name: "blk", bdev: "disk" });
+		const guest = await bootUml([
+			{ socket: engine.socketPath("blk"), kind: "blk", queues: 1 },
+		]);
+		try {
+			await playLimits(engine, guest);
+			await guest.powerOff();
+		} catch (error) {
+			await guest.kill();
+			throw error;
+		}
+	} finally {
+		await engine.close();
+		removeTempDir(dir);
+	}
+});
