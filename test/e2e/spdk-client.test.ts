@@ -223,6 +223,7 @@ test("a batch is carried out in its order and answered by one array", async () =
 /** What SPDK's vhost target saves of itself before any disk, with its defaults. */
 const DEFAULTS: [string, object][] = [
 	["framework_set_scheduler", { name: "static" }],
+	["framework_set_scheduler", { name: "static", isolated_core_mask: "0x0" }],
 	[
 		"iobuf_set_options",
 		{

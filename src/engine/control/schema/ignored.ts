@@ -37,6 +37,8 @@ const frameworkMethods = methods({
 		params: object({
 			name: required(oneOf("static"), "The scheduler's name"),
 			period: optional(uint64, "No effect: nothing happens periodically"),
+			...taken(uint8, "load_limit core_limit core_busy"),
+			...taken(string, "isolated_core_mask"),
 		}),
 		result: done,
 		example: { name: "static" },
