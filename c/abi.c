@@ -15,6 +15,7 @@ int vhc_abi_sizes(uint32_t *sizes, uint32_t max)
 	    sizeof(struct vhc_op_stats),
 	    sizeof(struct vhc_stats),
 	    sizeof(struct vhc_reactor_stats),
+	    sizeof(struct vhc_trace_record),
 	    sizeof(struct vhc_inflight_config),
 	    sizeof(struct vhc_ring_config),
 	    sizeof(struct vhc_chain),

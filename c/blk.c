@@ -137,9 +137,12 @@ static void take_header(struct request *request)
 static bool answer_with(const struct io *io, uint8_t status, uint32_t data, uint32_t op,
 			struct blk_answer *answer)
 {
+	bool error = status != VIRTIO_BLK_S_OK;
+
 	*io->status = status;
-	*answer =
-	    (struct blk_answer){.op = op, .written = data + 1, .error = status != VIRTIO_BLK_S_OK};
+	*answer = (struct blk_answer){.op = op, .written = data + 1, .error = error};
+	if (error)
+		answer->result = status == VIRTIO_BLK_S_UNSUPP ? -EOPNOTSUPP : -EIO;
 	return false;
 }
 
@@ -158,14 +161,14 @@ static inline bool parse_data(const struct blk_limits *limits, struct io *io, ui
 			      uint64_t sector, struct iovec *iov, uint32_t n, uint64_t len,
 			      struct blk_answer *answer)
 {
+	io->offset = sector << BLK_SECTOR_SHIFT;
+	io->len = len;
 	/* A length of 0 wraps, and so is too much. */
 	if (__builtin_expect(len - 1 >= IO_MAX_BYTES || !blk_range_valid(limits, sector, len), 0))
 		return fail(io, op, answer);
 	io->op = (uint8_t)op;
 	io->iov = iov;
 	io->iovcnt = (uint16_t)n;
-	io->offset = sector << BLK_SECTOR_SHIFT;
-	io->len = len;
 	return true;
 }
 
@@ -225,6 +228,7 @@ static bool parse_ranges(const struct blk_limits *limits, struct request *reques
 	}
 	if (status != VIRTIO_BLK_S_OK || io->iovcnt == 0)
 		return answer_with(io, status, 0, rule->op, answer);
+	io->offset = io->ranges[0].offset;
 	/* One flag for all: unmapping is a permission, so it takes every segment's. */
 	if (rule->op == VHC_OP_WRITE_ZEROES && may_unmap)
 		io->flags |= IO_MAY_UNMAP;
@@ -305,7 +309,7 @@ bool blk_parse(const struct vhc_blk *blk, const struct blk_limits *limits, struc
 
 	if (__builtin_expect(request.num_in == 0, 0)) {
 		/* Nowhere to put a status: the chain goes back empty. */
-		*answer = (struct blk_answer){.op = VHC_OP_OTHER, .error = true};
+		*answer = (struct blk_answer){.op = VHC_OP_OTHER, .error = true, .result = -EPROTO};
 		return false;
 	}
 	io->status = take_status(&request);
@@ -318,6 +322,8 @@ bool blk_parse(const struct vhc_blk *blk, const struct blk_limits *limits, struc
 				  request.num_in, request.in_len, answer);
 	if (request.type != VIRTIO_BLK_T_OUT)
 		return parse_other(blk, limits, &request, io, answer);
+	io->offset = request.sector << BLK_SECTOR_SHIFT;
+	io->len = request.out_len;
 	if (blk->readonly)
 		return fail(io, VHC_OP_WRITE, answer);
 	io->flags |= atomic_load_explicit(&blk->write_flags, memory_order_relaxed);

@@ -26,6 +26,7 @@ struct vhc_blk {
 struct blk_answer {
 	uint32_t op;	  /* enum vhc_op it counts as */
 	uint32_t written; /* bytes, for the used element */
+	int32_t result;	  /* 0 or -errno, as a backend's would be */
 	bool error;
 };
 

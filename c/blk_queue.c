@@ -13,6 +13,8 @@ static void put_refused(struct queue *queue, struct io *io, const struct blk_ans
 	if (!queue->own.sync)
 		queue_release_iov(queue, io);
 	stats_count(queue->stats, answer->op, 1, 0, answer->error, ns);
+	if (queue->ring->trace)
+		trace_refused(queue, io, answer->op, answer->result);
 }
 
 /*
@@ -49,6 +51,8 @@ __attribute__((noinline)) static int read_any(struct queue *queue, const struct 
 		queue->own.uncommon = true;
 		return 1;
 	}
+	if (result)
+		answer.result = result;
 	put_refused(queue, io, &answer);
 	return 0;
 }

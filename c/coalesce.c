@@ -3,6 +3,7 @@
 
 #include "queue.h"
 #include "tick.h"
+#include "trace.h"
 
 #define NS_PER_SECOND UINT64_C(1000000000)
 
@@ -75,6 +76,8 @@ void coalesce_send(struct queue *queue, uint64_t now)
 		queue_call(queue);
 	} else {
 		stats_add(&queue->stats->calls_suppressed, 1);
+		if (queue->ring->trace)
+			trace_told(queue->ring->trace, false);
 	}
 }
 
@@ -85,6 +88,8 @@ void coalesce_publish(struct queue *queue)
 
 	of->requests += (uint16_t)(queue->ring->next_used - queue->ring->published);
 	of->unasked += ring_show(queue->ring);
+	if (queue->ring->trace)
+		trace_published(queue->ring->trace);
 	measure(of, now);
 	if (now >= of->next_call) {
 		coalesce_send(queue, now);

@@ -59,7 +59,7 @@ struct io {
 		uint32_t kind; /* the three together: see io_kind */
 	};
 	int32_t result;	 /* 0 or -errno, set by the backend before io_complete */
-	uint64_t offset; /* READ, WRITE: bytes from the start of the device */
+	uint64_t offset; /* bytes from the start of the device; of ranges, the first's; FLUSH: 0 */
 	uint64_t len;	 /* bytes in all; FLUSH: 0 */
 	union {
 		struct iovec *iov;	 /* READ, WRITE */

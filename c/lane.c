@@ -2,6 +2,7 @@
 #include "lane.h"
 
 #include "queue.h"
+#include "trace.h"
 
 void lane_set_channel(struct lane *lane, struct bdev_channel *channel)
 {
@@ -38,7 +39,10 @@ void lane_submit(struct lane *lane, struct io *const *ios, uint32_t n)
 		lane->inflight += n;
 		touch(lane);
 	}
-	lane->channel->bdev->ops->submit(lane->channel, ios, n);
+	if (__builtin_expect(lane->queue->ring->trace != NULL, 0))
+		trace_submit(lane, ios, n);
+	else
+		lane->channel->bdev->ops->submit(lane->channel, ios, n);
 }
 
 void lane_let_go(struct lane *lane)

@@ -10,6 +10,7 @@
 #include "scsi_queue.h"
 #include "task.h"
 #include "tick.h"
+#include "trace.h"
 #include "upcall.h"
 
 /* ---- Life ---- */
@@ -153,6 +154,8 @@ static void count_later(struct lane *lane, const struct io *io)
 	queue_release_iov(queue, io);
 	lane_count_one(queue->stats, io, ns);
 	lane_count_one(lane->stats, io, ns);
+	if (__builtin_expect(queue->ring->trace != NULL, 0))
+		trace_ended(queue, io);
 	queue_make_late(queue);
 }
 
@@ -219,11 +222,14 @@ __attribute__((noinline)) void queue_call(struct queue *queue)
 	stats_add(&queue->stats->calls, 1);
 	if (ring_call(queue->ring))
 		ring_break(queue->ring, -EPROTO, VHC_BREAK_CALL);
+	if (queue->ring->trace)
+		trace_told(queue->ring->trace, true);
 }
 
 void queue_publish(struct queue *queue)
 {
 	struct vhc_ring *ring = queue->ring;
+	bool wanted;
 
 	stats_set(&queue->stats->inflight, queue_inflight(queue));
 	if (ring->published == ring->next_used)
@@ -232,8 +238,13 @@ void queue_publish(struct queue *queue)
 		coalesce_publish(queue);
 		return;
 	}
-	if (!ring_publish(ring)) {
+	wanted = ring_publish(ring);
+	if (__builtin_expect(ring->trace != NULL, 0))
+		trace_published(ring->trace);
+	if (!wanted) {
 		stats_add(&queue->stats->calls_suppressed, 1);
+		if (__builtin_expect(ring->trace != NULL, 0))
+			trace_told(ring->trace, false);
 		return;
 	}
 	queue_call(queue);

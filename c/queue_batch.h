@@ -5,6 +5,7 @@
 
 #include "queue.h"
 #include "tick.h"
+#include "trace.h"
 
 /*
  * How many of the waiting requests to take: half of many, so that the driver has
@@ -35,6 +36,8 @@ static inline uint32_t batch_begin(struct queue *queue, struct ring_head heads[Q
 	if (n == 0)
 		return 0;
 	queue->batch_start = tick_now();
+	if (__builtin_expect(ring->trace != NULL, 0) && queue->kicked)
+		trace_kicked(queue, heads, n);
 	ring_peek(ring, heads, n);
 	return n;
 }

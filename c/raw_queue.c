@@ -21,7 +21,7 @@ static uint32_t raw_queue_poll(struct queue *queue)
 			break;
 		}
 		if (result) {
-			task_refuse(queue, io);
+			task_refuse(queue, io, result);
 			continue;
 		}
 		task->taken = queue->batch_start;

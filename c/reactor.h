@@ -38,6 +38,7 @@ enum reactor_request {
 	REACTOR_SEND_EVENT,
 	REACTOR_SET_MEM,
 	REACTOR_SET_COALESCING,
+	REACTOR_SET_TRACE,
 	REACTOR_EXIT,
 	/* Nobody waits for these: they are the reactor's to free. */
 	REACTOR_STOP_RING,
@@ -63,6 +64,7 @@ struct reactor_message {
 	bool refuse;
 	uint64_t delay_base_ns; /* SET_COALESCING, as the next */
 	uint64_t iops_threshold;
+	struct vhc_trace *trace;   /* SET_TRACE, or NULL */
 	struct abort_job *job;	   /* ABORT */
 	struct direct_io *direct;  /* DIRECT_IO: it has this message in it */
 	struct upcall_event event; /* STOP_RING, HOLD_LUN: what is said at the end */

@@ -19,6 +19,7 @@
 #include "reactor.h"
 #include "stats.h"
 #include "tick.h"
+#include "trace.h"
 
 #define MAX_EVENTS 64
 /* Between attempts to post upcalls that did not fit. */
@@ -40,6 +41,7 @@ static void wait_events(struct vhc_reactor *reactor, uint64_t ns)
 		if (!queue) /* mail or a channel: the loop looks at those itself */
 			continue;
 		queue->kicked = true;
+		trace_kick(queue);
 		reactor_wake_queue(reactor, queue);
 	}
 }

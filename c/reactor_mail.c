@@ -213,6 +213,9 @@ static int run_message(struct vhc_reactor *reactor, struct reactor_message *mess
 		return set_mem(reactor, message);
 	case REACTOR_SET_COALESCING:
 		return set_coalescing(reactor, message);
+	case REACTOR_SET_TRACE:
+		message->ring->trace = message->trace;
+		return 0;
 	default:
 		reactor->exit = true;
 		return 0;

@@ -6,6 +6,7 @@
 
 #include "reactor.h"
 #include "scsi_queue.h"
+#include "trace.h"
 
 /* ---- Starting and stopping ---- */
 
@@ -187,6 +188,24 @@ int vhc_reactor_send_event(struct vhc_reactor *reactor, struct vhc_ring *ring, c
 
 	return owns_kind(reactor, ring, QUEUE_EVENT) ? reactor_post_and_wait(reactor, &message)
 						     : -ENOENT;
+}
+
+/* ---- Traces ---- */
+
+int vhc_ring_set_trace(struct vhc_ring *ring, struct vhc_trace *trace)
+{
+	struct reactor_message message = {
+	    .request = REACTOR_SET_TRACE, .ring = ring, .trace = trace};
+	struct vhc_trace *before = ring->trace;
+
+	if (trace)
+		trace_ref(trace);
+	if (atomic_load(&ring->running))
+		reactor_post_and_wait(ring->reactor, &message);
+	else
+		ring->trace = trace;
+	vhc_trace_release(before);
+	return 0;
 }
 
 /* ---- Memory ---- */

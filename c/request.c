@@ -48,6 +48,20 @@ static uint32_t used_bytes(const struct task *task, uint32_t sense_len, uint32_t
 	       (written < task->in_len ? written : (uint32_t)task->in_len);
 }
 
+/* Sense data of either format (SPC-4 4.5); what there is none of stays 0. */
+static void keep_sense(struct task_told *told, const uint8_t *sense, uint32_t len)
+{
+	bool descriptors = len > 0 && (sense[0] & 0x7e) == 0x72;
+	uint32_t key = descriptors ? 1 : 2;
+	uint32_t asc = descriptors ? 2 : 12;
+
+	if (len <= asc + 1)
+		return;
+	told->sense_key = sense[key] & 0x0f;
+	told->asc = sense[asc];
+	told->ascq = sense[asc + 1];
+}
+
 void vhc_request_complete(uint64_t request, const struct vhc_scsi_result *result)
 {
 	struct task *task = task_at(request);
@@ -65,6 +79,8 @@ void vhc_request_complete(uint64_t request, const struct vhc_scsi_result *result
 	response.sense_len = sense_len;
 	task_write_response(task, 0, &response, SCSI_RESPONSE);
 	task_write_response(task, SCSI_RESPONSE, result->sense, sense_len);
+	task->told = (struct task_told){.response = response.response, .status = response.status};
+	keep_sense(&task->told, result->sense, sense_len);
 	task->used = used_bytes(task, sense_len, result->written);
 	task->error = response.response != VIRTIO_SCSI_S_OK ||
 		      (response.status && response.status != SCSI_STATUS_CONDITION_MET);

@@ -236,6 +236,7 @@ static void ring_free(struct vhc_ring *ring)
 	ring_track_free(ring);
 	ring_log_free(ring);
 	packed_free(ring);
+	vhc_trace_release(ring->trace);
 	free(ring->gathered);
 	free(ring->taken);
 	free(ring);

@@ -119,6 +119,7 @@ struct vhc_ring {
 	uint32_t table_flags; /* split: of a descriptor that is all of a chain, and a table */
 	bool called;	 /* published at least once: `published` means something to EVENT_IDX */
 	int32_t call_fd; /* -1: the driver polls */
+	struct vhc_trace *trace; /* a reference, or NULL: its requests are not recorded */
 	struct packed packed;
 
 	/* What a plain ring has not; see ring_any.c, ring_track.c, ring_log.c. */

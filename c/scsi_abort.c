@@ -6,6 +6,7 @@
 
 #include "scsi_queue.h"
 #include "tick.h"
+#include "trace.h"
 #include "upcall.h"
 
 static bool concerns(const struct abort_job *job, uint32_t address, uint64_t tag)
@@ -128,6 +129,8 @@ void abort_end(struct queue *queue, struct io *io, struct task *task)
 	memcpy(io->status, &answer, SCSI_RESPONSE);
 	ring_put(queue->ring, queue_head(queue, io), SCSI_RESPONSE);
 	stats_count(queue->stats, io->op, 1, 0, 1, tick_to_ns(tick_now() - io->start));
+	if (queue->ring->trace)
+		trace_aborted(queue, io, answer.response);
 	queue_make_late(queue);
 }
 

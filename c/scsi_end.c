@@ -4,28 +4,32 @@
 
 #include "scsi_queue.h"
 #include "tick.h"
+#include "trace.h"
 
 /* A failed command that was read in place becomes a task: it goes up as any other does. */
-static bool read_again(struct queue *queue, struct io *io)
+static int read_again(struct queue *queue, struct io *io)
 {
 	uint8_t header[SCSI_HEADER_MAX];
 	struct task *task = task_of(queue, io);
 	uint64_t taken = io->start;
 
-	if (task_read(queue, io, header))
-		return false;
+	int result = task_read(queue, io, header);
+
+	if (result)
+		return result;
 	task->taken = taken;
 	scsi_read_header(queue, task, header);
-	return true;
+	return 0;
 }
 
 static void end_failed(struct queue *queue, struct io *io, int32_t result)
 {
 	struct task *task = task_of(queue, io);
 	uint8_t op = io->op;
+	int again = io->flags & IO_TASK ? 0 : read_again(queue, io);
 
-	if (!(io->flags & IO_TASK) && !read_again(queue, io)) {
-		task_refuse(queue, io);
+	if (again) {
+		task_refuse(queue, io, again);
 		return;
 	}
 	task->counts_as = op;
@@ -47,6 +51,8 @@ static void end_well(struct lane *lane, struct io *io)
 	}
 	scsi_end_plain(lane, io, false);
 	lane_count_one(queue->stats, io, tick_to_ns(tick_now() - io->start));
+	if (queue->ring->trace)
+		trace_ended(queue, io);
 	queue_make_late(queue);
 }
 

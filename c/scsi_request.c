@@ -137,7 +137,7 @@ static int prepare_unmap(const struct vhc_lun *lun, struct task *task,
 	io->op = VHC_OP_UNMAP;
 	io->ranges = (struct io_range *)room;
 	io->iovcnt = (uint16_t)n;
-	io->offset = 0;
+	io->offset = n > 0 ? io->ranges[0].offset : 0;
 	return n > 0;
 }
 
@@ -198,6 +198,7 @@ void scsi_answer(struct queue *queue, struct task *task, uint8_t response, uint8
 	};
 
 	task_write_response(task, 0, &answer, SCSI_RESPONSE);
+	task->told = (struct task_told){.response = response, .status = status};
 	task_finish(queue, task, SCSI_RESPONSE, task->counts_as, response || status);
 }
 
@@ -323,7 +324,7 @@ int scsi_read_any(struct queue *queue, struct io *io)
 	if (result == -ENXIO)
 		return result;
 	if (result) {
-		task_refuse(queue, io);
+		task_refuse(queue, io, result);
 		return 0;
 	}
 	task->taken = queue->batch_start;

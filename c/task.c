@@ -6,6 +6,7 @@
 
 #include "iov.h"
 #include "tick.h"
+#include "trace.h"
 
 struct tasks *tasks_create(uint32_t size)
 {
@@ -148,6 +149,8 @@ int task_read(struct queue *queue, struct io *io, uint8_t *header)
 	task->trimmed = NULL;
 	task->held = false;
 	task->wished = false;
+	task->was_up = false;
+	task->told = (struct task_told){0};
 	task->counts_as = VHC_OP_OTHER;
 	take_header(task, header, tasks->header_len);
 	return split_response(io, task, tasks->response_len);
@@ -209,15 +212,19 @@ void task_finish(struct queue *queue, struct task *task, uint32_t used, uint32_t
 	ring_put(queue->ring, queue_head(queue, io), used);
 	queue_release_iov(queue, io);
 	stats_count(queue->stats, op, 1, op == VHC_OP_OTHER || error ? 0 : io->len, error, ns);
+	if (queue->ring->trace)
+		trace_task(queue, task, op);
 	queue_make_late(queue);
 }
 
-void task_refuse(struct queue *queue, struct io *io)
+void task_refuse(struct queue *queue, struct io *io, int error)
 {
 	ring_put(queue->ring, queue_head(queue, io), 0);
 	queue_release_iov(queue, io);
 	stats_count(queue->stats, VHC_OP_OTHER, 1, 0, 1,
 		    tick_to_ns(tick_now() - queue->batch_start));
+	if (queue->ring->trace)
+		trace_refused(queue, io, VHC_OP_OTHER, error);
 	queue_make_late(queue);
 }
 
@@ -234,6 +241,7 @@ void task_up(struct queue *queue, struct task *task, int32_t status)
 	io->lane = &queue->own;
 	task->status = status;
 	task->wished = false;
+	task->was_up = true;
 	task->next = NULL;
 	*tasks->up_end = task;
 	tasks->up_end = &task->next;

@@ -29,6 +29,15 @@ struct task_wish {
 	uint64_t len;
 };
 
+/* What the driver was told, for a trace. */
+struct task_told {
+	uint8_t response; /* VIRTIO_SCSI_S_* */
+	uint8_t status;
+	uint8_t sense_key;
+	uint8_t asc;
+	uint8_t ascq;
+};
+
 struct task {
 	struct io *io;
 	struct task *next; /* in the list that has it */
@@ -47,9 +56,11 @@ struct task {
 	int32_t status;	   /* to go up with */
 	bool held;	   /* ORDERED: its lane is held for it */
 	bool wished;	   /* it is executed because of `wish` */
+	bool was_up;	   /* once at least */
 	uint8_t counts_as; /* enum vhc_op, in the ring's statistics */
 	bool error;	   /* so it is answered */
 	uint8_t answer;	   /* enum task_answer */
+	struct task_told told;
 	uint32_t used;	   /* bytes written, for the used element */
 	uint32_t residual; /* SCSI: if it ends in GOOD */
 	struct task_wish wish;
@@ -101,8 +112,8 @@ uint32_t task_trim(struct task *task, struct iovec *iov, uint64_t len);
 /* Puts a request back with an answer that is written already. */
 void task_finish(struct queue *queue, struct task *task, uint32_t used, uint32_t op, bool error);
 
-/* Puts a request back of which nothing could be made. */
-void task_refuse(struct queue *queue, struct io *io);
+/* Puts a request back of which nothing could be made, because of `error` (-errno). */
+void task_refuse(struct queue *queue, struct io *io, int error);
 
 /* Has a request go up with a status; the backend has let go of it. */
 void task_up(struct queue *queue, struct task *task, int32_t status);

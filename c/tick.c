@@ -12,6 +12,9 @@ struct moment {
 	uint64_t ns;
 };
 
+/* When the library was loaded. */
+static struct moment loaded;
+
 static uint64_t monotonic_ns(void)
 {
 	struct timespec now;
@@ -51,6 +54,17 @@ __attribute__((constructor)) static void tick_calibrate(void)
 	uint64_t ns = end.ns - start.ns;
 	uint64_t ticks = end.tick - start.tick;
 
+	loaded = start;
 	tick_ns_scale = (uint64_t)(((unsigned __int128)ns << 32) / ticks);
 	tick_per_ns_scale = (uint64_t)(((unsigned __int128)ticks << 32) / ns);
+}
+
+/* The longer it was, the better the scale is known. */
+void tick_clock_read(struct tick_clock *clock)
+{
+	struct moment now = read_both();
+
+	*clock = (struct tick_clock){.tick = now.tick, .ns = now.ns};
+	clock->scale =
+	    (uint64_t)(((unsigned __int128)(now.ns - loaded.ns) << 32) / (now.tick - loaded.tick));
 }

@@ -44,4 +44,21 @@ static inline uint64_t tick_from_ns(uint64_t ns)
 	return (uint64_t)(((unsigned __int128)ns * tick_per_ns_scale) >> 32);
 }
 
+/* How ticks lie on CLOCK_MONOTONIC, as measured from when the library was loaded until now. */
+struct tick_clock {
+	uint64_t tick; /* now */
+	uint64_t ns;   /* the same */
+	uint64_t scale;
+};
+
+void tick_clock_read(struct tick_clock *clock);
+
+/* The moment of a tick since the library was loaded, in nanoseconds of CLOCK_MONOTONIC. */
+static inline uint64_t tick_clock_ns(const struct tick_clock *clock, uint64_t tick)
+{
+	int64_t ticks = (int64_t)(tick - clock->tick);
+
+	return clock->ns + (uint64_t)(int64_t)(((__int128)ticks * (int64_t)clock->scale) >> 32);
+}
+
 #endif

@@ -5,7 +5,7 @@
  *	io_path null|malloc direct|indirect [depth [ios [blk|scsi [WITH...]]]]
  *
  * with packed: a packed ring; inflight: requests tracked for a restart; log: writes
- * logged for a migration
+ * logged for a migration; trace: the last 256 requests recorded
  *
  * prints nanoseconds per I/O for both sides together. For the instructions of
  * the device alone, a figure that repeats, count them in its poll function and
@@ -34,6 +34,7 @@ struct run {
 	bool packed;
 	bool inflight;
 	bool log;
+	bool trace;
 	uint32_t depth;
 	uint64_t ios;
 	struct guest *guest;
@@ -132,6 +133,16 @@ static bool add_log(struct run *run, struct vhc_ring_config *config)
 	return true;
 }
 
+static bool add_trace(struct vhc_ring *ring)
+{
+	struct vhc_trace *trace;
+
+	if (vhc_trace_create(256, &trace) || vhc_ring_set_trace(ring, trace))
+		return false;
+	vhc_trace_release(trace);
+	return true;
+}
+
 static struct vhc_ring *make_ring(struct run *run)
 {
 	const uint64_t features = GUEST_INDIRECT | GUEST_EVENT_IDX;
@@ -141,7 +152,9 @@ static struct vhc_ring *make_ring(struct run *run)
 
 	if ((run->inflight && !add_inflight(run, &config)) || (run->log && !add_log(run, &config)))
 		return NULL;
-	return vhc_ring_create(&config, &ring) ? NULL : ring;
+	if (vhc_ring_create(&config, &ring) || (run->trace && !add_trace(ring)))
+		return NULL;
+	return ring;
 }
 
 static bool make_guest(struct run *run)
@@ -269,6 +282,7 @@ int main(int argc, char **argv)
 	run.packed = says(argc, argv, "packed");
 	run.inflight = says(argc, argv, "inflight");
 	run.log = says(argc, argv, "log");
+	run.trace = says(argc, argv, "trace");
 	if (run.depth == 0 || run.depth > (run.scsi ? RING_SIZE / 4 : MAX_DEPTH) ||
 	    !make_device(&run, argc > 1 ? argv[1] : "null")) {
 		fprintf(stderr, "io_path: cannot set up\n");

@@ -339,6 +339,67 @@ VHC_API int vhc_stats_alloc(uint64_t *addr);
 /* Gives a page back, to be zeroed and used again. Thread: any. */
 VHC_API void vhc_stats_free(uint64_t addr);
 
+/* ---- Traces: the last requests of a ring ------------------------------------------ */
+
+/* Records of a ring's last requests, with the time of each step. Referenced. */
+struct vhc_trace;
+
+/* Records that a trace can have: a power of two. */
+#define VHC_TRACE_MIN_SIZE 64u
+#define VHC_TRACE_MAX_SIZE 65536u
+
+#define VHC_TRACE_NOWHERE UINT32_MAX /* no logical unit */
+#define VHC_TRACE_UP (1u << 0)	     /* went up, to be answered from outside */
+#define VHC_TRACE_QUIET (1u << 1)    /* the driver wanted no call */
+
+/*
+ * A request that has ended. Times are nanoseconds of CLOCK_MONOTONIC; 0: it did not
+ * happen, is yet to, or was before the trace began.
+ */
+struct vhc_trace_record {
+	uint64_t number;    /* of the request, since the trace began: from 0 on, in the order
+			       in which they ended */
+	uint64_t offset;    /* bytes; of several ranges, of the first */
+	uint64_t len;	    /* bytes, of all ranges */
+	uint64_t tag;	    /* SCSI */
+	uint64_t kicked;    /* the kick that announced it was seen */
+	uint64_t taken;	    /* from the ring */
+	uint64_t submitted; /* to the backend, last */
+	uint64_t completed; /* by the backend, or by who answered it */
+	uint64_t published; /* the driver can see its end */
+	uint64_t called;    /* the driver was called */
+	uint32_t batch;	    /* the same for requests of which all times are one */
+	uint32_t op;	    /* enum vhc_op */
+	int32_t result;	    /* 0, or -errno of the backend or of what was wrong with it */
+	uint32_t head;	    /* of its chain; packed: the slot that it was copied to */
+	uint32_t address;   /* SCSI: VHC_LUN_ADDRESS, or VHC_TRACE_NOWHERE */
+	uint32_t flags;	    /* VHC_TRACE_* */
+	uint8_t opcode;	    /* SCSI, of commands that are no plain read or write */
+	uint8_t status;	    /* SCSI: what the driver was told, as the next four */
+	uint8_t response;   /* VIRTIO_SCSI_S_* */
+	uint8_t sense_key;
+	uint8_t asc;
+	uint8_t ascq;
+	uint8_t reserved[2];
+};
+
+/*
+ * Makes an empty trace of `size` records. Errors: -EINVAL (no power of two from
+ * VHC_TRACE_MIN_SIZE to VHC_TRACE_MAX_SIZE), -ENOMEM. Thread: any.
+ */
+VHC_API int vhc_trace_create(uint32_t size, struct vhc_trace **out);
+
+/*
+ * Copies the last records, up to max, oldest first, and the time of now. Takes no
+ * lock: records that are overwritten meanwhile are left out. Returns how many there
+ * are. Thread: any.
+ */
+VHC_API int vhc_trace_read(const struct vhc_trace *trace, struct vhc_trace_record *records,
+			   uint32_t max, uint64_t *now);
+
+/* Thread: any. */
+VHC_API void vhc_trace_release(struct vhc_trace *trace);
+
 /* ---- Dirty log: what migration has to copy again --------------------------------- */
 
 /*
@@ -488,6 +549,13 @@ VHC_API int vhc_ring_notify(struct vhc_ring *ring, int32_t enable);
 /* Where it goes on, as VHC_RING_BASE, with all that was taken pushed. Thread: control, ring not
  * running. */
 VHC_API uint32_t vhc_ring_base(const struct vhc_ring *ring);
+
+/*
+ * Has a ring, running or not, write its requests to a trace that no other ring has, or
+ * to none (NULL). Returns when nothing more is written to the one before. A trace can
+ * be given on to a ring's successor. Errors: none. Thread: control.
+ */
+VHC_API int vhc_ring_set_trace(struct vhc_ring *ring, struct vhc_trace *trace);
 
 /* Drops the caller's reference. A ring that runs is to be stopped first. Thread: control. */
 VHC_API void vhc_ring_release(struct vhc_ring *ring);

@@ -57,6 +57,11 @@ export const OP_WRITE = 1;
 export const OP_FLUSH = 2;
 export const OP_UNMAP = 3;
 export const OP_WRITE_ZEROES = 4;
+export const TRACE_MIN_SIZE = 64;
+export const TRACE_MAX_SIZE = 65536;
+export const TRACE_NOWHERE = 0xffff_ffff;
+export const TRACE_UP = 1;
+export const TRACE_QUIET = 2;
 export const IO_DURABLE = 1;
 export const IO_MAY_UNMAP = 2;
 export const EXECUTE_DURABLE = 1;
@@ -294,6 +299,24 @@ export const native = {
 	statsAlloc: () => produce((out) => check("vhc_stats_alloc", out)),
 	statsFree: (addr: bigint) => library().call("vhc_stats_free", addr),
 
+	/** size: a power of two from TRACE_MIN_SIZE to TRACE_MAX_SIZE. */
+	traceCreate: (size: number) =>
+		produce((out) => check("vhc_trace_create", size, out)),
+	/** The last records, up to max, oldest first, and what time it is. */
+	traceRead: (trace: bigint, max: number) => {
+		const bytes = LAYOUTS.vhc_trace_record.size;
+		const records = Buffer.alloc(max * bytes);
+		const now = Buffer.alloc(8);
+		const n = check("vhc_trace_read", trace, records, max, now);
+		return {
+			nowNs: now.readBigUInt64LE(),
+			records: Array.from({ length: n }, (_, i) =>
+				decode("vhc_trace_record", records, i * bytes),
+			),
+		};
+	},
+	traceRelease: (trace: bigint) => library().call("vhc_trace_release", trace),
+
 	logCreate: (o: {
 		fd: number;
 		offset: bigint;
@@ -329,6 +352,9 @@ export const native = {
 	},
 	ringPush: (ring: bigint, head: number, len: number) =>
 		check("vhc_ring_push", ring, head, len),
+	/** trace: 0n for none. */
+	ringSetTrace: (ring: bigint, trace: bigint) =>
+		check("vhc_ring_set_trace", ring, trace),
 	ringSignal: (ring: bigint) => check("vhc_ring_signal", ring) === 1,
 	ringNotify: (ring: bigint, enable: boolean) =>
 		check("vhc_ring_notify", ring, enable ? 1 : 0) === 1,

@@ -112,6 +112,13 @@ export const SYMBOLS = {
 	vhc_stats_alloc: { result: "i32", params: ["buffer addr"] },
 	vhc_stats_free: { result: "void", params: ["u64 addr"] },
 
+	vhc_trace_create: { result: "i32", params: ["u32 size", "buffer out"] },
+	vhc_trace_read: {
+		result: "i32",
+		params: ["handle trace", "buffer records", "u32 max", "buffer now"],
+	},
+	vhc_trace_release: { result: "void", params: ["handle trace"] },
+
 	vhc_log_create: {
 		result: "i32",
 		params: ["i32 fd", "u64 offset", "u64 size", "i32 signal_fd", "buffer out"],
@@ -138,6 +145,10 @@ export const SYMBOLS = {
 	vhc_ring_signal: { result: "i32", params: ["handle ring"] },
 	vhc_ring_notify: { result: "i32", params: ["handle ring", "i32 enable"] },
 	vhc_ring_base: { result: "u32", params: ["handle ring"] },
+	vhc_ring_set_trace: {
+		result: "i32",
+		params: ["handle ring", "handle trace"],
+	},
 	vhc_ring_release: { result: "void", params: ["handle ring"] },
 
 	vhc_driver_ring_layout: {
