@@ -67,7 +67,7 @@ struct task {
 	struct abort_job *abort; /* that ends it, instead of the backend's result */
 
 	/* SCSI: its header. */
-	uint32_t address; /* VHC_LUN_ADDRESS, or LANES_NOWHERE */
+	uint32_t address; /* VHC_LUN_ADDRESS, or SCSI_NOWHERE */
 	uint8_t lun[8];
 	uint8_t attr;
 	uint8_t cdb[264];

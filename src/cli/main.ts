@@ -41,6 +41,11 @@ const GROUPS: Readonly<Record<string, GroupEntry>> = {
 		summary: "Show what an instance does, once or live",
 		load: async () => (await import("./stats.ts")).stats,
 	},
+	trace: {
+		summary:
+			"Show the last requests of a controller, with the time of each step",
+		load: async () => (await import("./trace.ts")).trace,
+	},
 	rpc: {
 		summary: "Call a method of the control socket",
 		load: async () => (await import("./rpc.ts")).rpc,

@@ -11,6 +11,7 @@ import { fromErrno, VhostctlError } from "./errors.ts";
 import { bind, type Logger } from "./log.ts";
 import { leastLoaded, type Reactor } from "./reactors.ts";
 import { allocStatsPage, type StatsPage } from "./stats.ts";
+import { createTraces, type Traces } from "./trace.ts";
 import type { RunningRing, Session, VhostDevice } from "./vhost-user/device.ts";
 import {
 	type Offers,
@@ -59,6 +60,8 @@ export interface BlkController extends VhostDevice, BdevUser {
 	setCoalescing(delayBaseUs: number, iopsThreshold: number): void;
 	/** What a ring did; undefined for one that never ran. */
 	ringStats(session: Session, index: number): StatsPage | undefined;
+	/** The last requests of its rings. */
+	readonly traces: Traces;
 	/** Ends all connections and gives the bdev back. */
 	close(): Promise<void>;
 }
@@ -159,6 +162,7 @@ export function createBlkController(
 	const log = bind(options.log, { controller: name });
 	const readonly = options.readonly || options.bdev.backend.readonly;
 	const sessions = new Map<Session, Attached>();
+	const traces = createTraces(() => false);
 	let bdev: Bdev | undefined = options.bdev;
 	let writeback = true;
 	let paused = false;
@@ -256,17 +260,21 @@ export function createBlkController(
 			const attached = sessions.get(session);
 			sessions.delete(session);
 			for (const page of attached?.pages.values() ?? []) page.free();
+			traces.ended(session);
 			log.info("ended", { session: session.id, kind: "ended" });
 		},
 		async startRing(session, index, ring, node): Promise<RunningRing> {
 			try {
+				traces.ringStarts(session, index, ring);
 				const reactor = start(session, index, ring, node);
 				return runningRing(reactor, ring);
 			} catch (error) {
+				traces.ringStopped(session, index);
 				throw fromErrno(error, `controller ${name}: ring ${index}`);
 			}
 		},
 		ringStopped(session, index) {
+			traces.ringStopped(session, index);
 			const running = sessions.get(session)?.running;
 			const stopped = running?.get(index);
 			if (!stopped) return;
@@ -281,6 +289,7 @@ export function createBlkController(
 			return page.address;
 		},
 		ringStats: (session, index) => sessions.get(session)?.pages.get(index),
+		traces,
 		log,
 
 		async pause() {

@@ -87,6 +87,13 @@ export {
 	percentiles,
 	type Stats,
 } from "./stats.ts";
+export {
+	MAX_TRACE,
+	type Trace,
+	type TracedCommand,
+	type TracedRequest,
+	type Traces,
+} from "./trace.ts";
 export type {
 	DeviceAnswer,
 	DeviceMessage,

@@ -128,6 +128,10 @@ function controllerCalls(engine: Engine, controller: Controller): Call[] {
 	];
 }
 
+function traceCalls({ name, traces: { size } }: Controller): Call[] {
+	return size > 0 ? [call("vhostctl_set_trace", { ctrlr: name, size })] : [];
+}
+
 /**
  * The calls that make what an engine has, in an order in which they succeed. Throws
  * E_BUSY for what no call makes: a controller whose bdev was deleted.
@@ -153,6 +157,7 @@ function describe(engine: Engine, controllers: readonly Controller[]): Call[] {
 		...controllers.flatMap((controller) => [
 			...controllerCalls(engine, controller),
 			...coalescingCalls(controller),
+			...traceCalls(controller),
 		]),
 	];
 }

@@ -13,6 +13,7 @@ import { notifyHandlers } from "./methods/notify.ts";
 import { ownHandlers } from "./methods/own.ts";
 import { qosHandlers } from "./methods/qos.ts";
 import { scsiHandlers } from "./methods/scsi.ts";
+import { traceHandlers } from "./methods/trace.ts";
 import { vhostHandlers } from "./methods/vhost.ts";
 import type { Effect, Method } from "./schema/types.ts";
 import {
@@ -37,6 +38,7 @@ export const HANDLERS: Handlers<MethodName> = {
 	...ignoredHandlers,
 	...absentHandlers,
 	...ownHandlers,
+	...traceHandlers,
 };
 
 /** Of methods that change what a configuration describes. */

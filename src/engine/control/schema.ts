@@ -11,6 +11,7 @@ import { notifyMethods } from "./schema/notify.ts";
 import { ownMethods } from "./schema/own.ts";
 import { qosMethods } from "./schema/qos.ts";
 import { scsiMethods } from "./schema/scsi.ts";
+import { traceMethods } from "./schema/trace.ts";
 import type { Method } from "./schema/types.ts";
 import { vhostMethods } from "./schema/vhost.ts";
 
@@ -30,6 +31,7 @@ export const METHODS = {
 	...ignoredMethods,
 	...absentMethods,
 	...ownMethods,
+	...traceMethods,
 } as const satisfies Record<string, Method>;
 
 export type MethodName = keyof typeof METHODS;

@@ -12,6 +12,7 @@ import type { Runtime } from "../runtime.ts";
 import { executeAbsent } from "../scsi/luns.ts";
 import type { Outcome, Store } from "../scsi/task.ts";
 import type { StatsPage } from "../stats.ts";
+import { createTraces, type Traces } from "../trace.ts";
 import type { Session, VhostDevice } from "../vhost-user/device.ts";
 import {
 	type Offers,
@@ -82,6 +83,8 @@ export interface ScsiController extends VhostDevice {
 	setCoalescing(delayBaseUs: number, iopsThreshold: number): void;
 	/** What a ring did; undefined for one that never ran. */
 	ringStats(session: Session, index: number): StatsPage | undefined;
+	/** The last requests of its rings. */
+	readonly traces: Traces;
 	/** Those with LUNs, in ascending order. */
 	targets(): ScsiTargetInfo[];
 	/** Its logical units, in the order of their addresses. */
@@ -138,6 +141,7 @@ export function createScsiController(
 	const log = bind(options.log, { controller: name });
 	const sessions = new Map<Session, ScsiSession>();
 	let coalescing = NOT_COALESCED;
+	const traces = createTraces((index) => index >= FIXED_QUEUES);
 	const all = () => [...sessions.values()];
 	const nexuses = () => all().map(({ nexus }) => nexus);
 	const found = (session: Session): ScsiSession => {
@@ -282,19 +286,26 @@ export function createScsiController(
 			sessions.delete(session);
 			for (const lun of targets.units()) lun.leave(ours.nexus);
 			ours.close();
+			traces.ended(session);
 			log.info("ended", { session: session.id, kind: "ended" });
 		},
 		requestHandlers: (session, index) => found(session).handlers(index),
 		async startRing(session, index, ring, node) {
 			try {
+				traces.ringStarts(session, index, ring);
 				return found(session).startRing(index, ring, node);
 			} catch (error) {
+				traces.ringStopped(session, index);
 				throw fromErrno(error, `controller ${name}: ring ${index}`);
 			}
 		},
-		ringStopped: (session, index) => found(session).ringStopped(index),
+		ringStopped(session, index) {
+			traces.ringStopped(session, index);
+			found(session).ringStopped(index);
+		},
 		statsPage: (session, index) => found(session).page(index).address,
 		ringStats: (session, index) => sessions.get(session)?.pageOf(index),
+		traces,
 		log,
 
 		targets: () => describe(targets.units()),

@@ -25,6 +25,7 @@ const RESETS: Readonly<
 		delay_base_us: 0,
 		iops_threshold: 60_000,
 	}),
+	vhostctl_set_trace: ({ ctrlr }) => ({ ctrlr, size: 0 }),
 };
 
 /** What there is at a moment. */
