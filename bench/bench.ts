@@ -11,13 +11,19 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import kleur from "kleur";
+import { measureCoalescing } from "./coalescing.ts";
 import { goals, isMet, OURS, type Results, THEIRS } from "./goals.ts";
 import { measureIdle } from "./idle.ts";
 import { instructionsPerIo } from "./instructions.ts";
 import { describeMachine } from "./machine.ts";
 import { measurePairs } from "./pairs.ts";
 import { killAll } from "./process.ts";
-import { goalTable, measurementTable, pairTable } from "./report.ts";
+import {
+	coalescingTable,
+	goalTable,
+	measurementTable,
+	pairTable,
+} from "./report.ts";
 import { measureStart } from "./start.ts";
 import {
 	copyLoop,
@@ -189,9 +195,13 @@ async function measure(
 	);
 	const instructions = await attempt("instructions", instructionsPerIo);
 	const pairs = await attempt("features", () => measurePairs(shape, say));
+	const coalesced = await attempt("coalescing", () =>
+		measureCoalescing(shape, files),
+	);
 	const measured = await measureTargets(shape, files, peers);
 	return {
 		measured,
+		...(coalesced ? { coalesced } : {}),
 		...(pairs ? { pairs } : {}),
 		...(start ? { start } : {}),
 		...(idle ? { idle } : {}),
@@ -248,7 +258,7 @@ async function main(): Promise<void> {
 	const results = await measure(shape, files, peers);
 	const text = values.json
 		? JSON.stringify(jsonOf(results), null, 2)
-		: `${describeMachine()}\n${measurementTable(results)}\n${pairTable(results)}\n${goalTable(goals(results))}`;
+		: `${describeMachine()}\n${measurementTable(results)}\n${pairTable(results)}\n${coalescingTable(results)}\n${goalTable(goals(results))}`;
 	process.stdout.write(`${text}\n`);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /** What the figures must come to, as ratios within one run. */
+import type { Coalesced } from "./coalescing.ts";
 import type { Idle } from "./idle.ts";
 import type { Instructions } from "./instructions.ts";
 import { INFLIGHT, PACKED, type Pair } from "./pairs.ts";
@@ -15,6 +16,7 @@ export interface Results {
 	/** What features cost. */
 	readonly pairs?: readonly Pair[];
 	readonly start?: Start;
+	readonly coalesced?: readonly Coalesced[];
 }
 
 export interface Goal {

@@ -69,6 +69,29 @@ export function pairTable({ pairs = [], instructions }: Results): string {
 	return `${table.toString()}\ninstructions an I/O: ${text}`;
 }
 
+/** What coalescing spares and costs, by rate. */
+export function coalescingTable({ coalesced = [] }: Results): string {
+	const titles = ["delay base", "threshold", "IOPS", "calls an I/O"];
+	const table = new Table({
+		head: head("disk", "depth", ...titles, "p50", "p99", "added"),
+		colAligns: ["left", ...Array(8).fill("right")],
+		style: { head: [], border: [], compact: true },
+	});
+	for (const one of coalesced)
+		table.push([
+			one.disk,
+			String(one.depth),
+			one.delayBaseUs === 0 ? "off" : `${one.delayBaseUs} µs`,
+			one.delayBaseUs === 0 ? "" : formatCount(one.iopsThreshold),
+			formatCount(one.iops),
+			one.callsPerIo.toFixed(3),
+			formatTime(one.p50),
+			formatTime(one.p99),
+			one.delayBaseUs === 0 ? "" : formatTime(Math.max(0, one.added)),
+		]);
+	return table.toString();
+}
+
 function verdict(goal: Goal): string {
 	if (Number.isNaN(goal.value)) return kleur.yellow("not measured");
 	if (isMet(goal)) return kleur.green("met");

@@ -149,22 +149,17 @@ export async function ourTarget(
 	bdev: string,
 	shape: Shape,
 	{ scsi = false, fill = false }: OurOptions = {},
-): Promise<Target & { readonly disk: Disk }> {
+): Promise<Target & { readonly disk: Disk; readonly rpc: string }> {
 	const id = name.replace(/\W+/g, "-");
 	const dir = join(shape.dir, id);
 	const socket = join(dir, "disk");
-	const serve = vhostctl(
-		"serve",
-		"-S",
-		dir,
-		"-r",
-		join(shape.dir, `${id}.rpc`),
-	);
+	const rpc = join(shape.dir, `${id}.rpc`);
+	const serve = vhostctl("serve", "-S", dir, "-r", rpc);
 	const controller = [scsi ? "--scsi" : "--blk", "disk=bench"];
 	const disk = ["--bdev", bdev, ...controller, "--log-level", "error"];
 	const daemon = await startDaemon(
 		pinned(TARGET_CPU, [...serve, "-m", `[${TARGET_CPU}]`, ...disk]),
-		() => existsSync(socket),
+		() => existsSync(socket) && existsSync(rpc),
 	);
 	const target = socketTarget(name, { socket, scsi }, shape, daemon);
 	try {
@@ -173,7 +168,7 @@ export async function ourTarget(
 		await target.stop();
 		throw error;
 	}
-	return { ...target, disk: { socket, scsi } };
+	return { ...target, disk: { socket, scsi }, rpc };
 }
 
 /** qemu-storage-daemon, with a thread of its own for the disk: faster than without. */

@@ -81,7 +81,8 @@ void coalesce_send(struct queue *queue, uint64_t now)
 	}
 }
 
-void coalesce_publish(struct queue *queue)
+/* Never inlined: what it needs of registers would cost those who have it off. */
+__attribute__((noinline)) void coalesce_publish(struct queue *queue)
 {
 	struct coalesce *of = &queue->coalesce;
 	uint64_t now = tick_now();
