@@ -11,6 +11,7 @@ import {
 	type Instance,
 	projectPath,
 	startInstance,
+	vhostctl,
 } from "../support/instance.ts";
 import {
 	ask,
@@ -64,10 +65,11 @@ async function freePort(): Promise<number> {
 
 /** Drives a disk of vm0 while something is done. */
 async function underLoad<T>(work: () => Promise<T>): Promise<T> {
-	const { vhostctl } = await import("../support/instance.ts");
-	const socket = ["--socket", instance.socket("vm0")];
 	const load = startProcess(
-		...vhostctl("perf", ...socket, "--rw", "randrw", "--time", "60"),
+		...vhostctl(
+			...["perf", "--socket", instance.socket("vm0"), "--time", "60"],
+			...["--rw", "randrw", "--iodepth", "1", "--mode", "interrupt"],
+		),
 	);
 	try {
 		await waitUntil(
@@ -83,6 +85,12 @@ async function underLoad<T>(work: () => Promise<T>): Promise<T> {
 		return await work();
 	} finally {
 		await load.kill();
+		// Nor may the next one take this one's rings for its own.
+		await waitUntil(
+			async () => !(await ask({ port })).body.includes("vhostctl_ring_"),
+			PATIENCE_MS,
+			() => "its connection is gone",
+		);
 	}
 }
 
