@@ -27,6 +27,7 @@ int vhc_abi_sizes(uint32_t *sizes, uint32_t max)
 	    sizeof(struct vhc_file_align),
 	    sizeof(struct vhc_extent),
 	    sizeof(struct vhc_qos_limits),
+	    sizeof(struct vhc_error_rule),
 	    sizeof(struct vhc_blk_config),
 	    sizeof(struct vhc_scsi_config),
 	    sizeof(struct vhc_lun_config),

@@ -79,7 +79,7 @@ void io_complete(struct io *io);
 /* Points a request that has only its inline pieces at an array of IO_LARGE_IOV. */
 void io_large_iov(struct io *io);
 
-/* What a channel that only its base's ends concern is due at. */
+/* When a channel is due for which only its base's ends are something to do. */
 #define CHANNEL_NEVER_DUE UINT64_MAX
 
 /* A backend's state on one reactor: no lock is ever needed in it. */
@@ -131,6 +131,8 @@ struct bdev_ops {
 	int (*resize)(struct vhc_bdev *bdev, uint64_t num_blocks);
 	/* As vhc_bdev_extent, of a device that ends at byte `end`; NULL: all is mapped. */
 	int (*extent)(struct vhc_bdev *bdev, uint64_t offset, uint64_t end, struct vhc_extent *out);
+	/* As vhc_bdev_set_holding, of this bdev alone; NULL: it keeps nothing waiting. */
+	void (*set_holding)(struct vhc_bdev *bdev, bool holding);
 	void (*destroy)(struct vhc_bdev *bdev);
 };
 

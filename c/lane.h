@@ -27,6 +27,7 @@ enum lane_end {
 	LANE_BLK_LATER,
 	LANE_SCSI_LATER,
 	LANE_DIRECT, /* it has no ring: see direct.c */
+	LANE_STACK,  /* a bdev's, to what it stacks on: see stack.h */
 };
 
 /* What bdev_qos.c holds back of a lane: its reads, and its writes. */

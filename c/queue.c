@@ -8,6 +8,7 @@
 #include "event_queue.h"
 #include "queue_batch.h"
 #include "scsi_queue.h"
+#include "stack.h"
 #include "task.h"
 #include "tick.h"
 #include "trace.h"
@@ -190,6 +191,9 @@ __attribute__((noinline)) static void end_later(struct lane *lane, struct io *io
 		break;
 	case LANE_DIRECT:
 		direct_end(io);
+		break;
+	case LANE_STACK:
+		stack_end(io);
 		break;
 	default:
 		scsi_end(lane, io);

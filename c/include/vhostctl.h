@@ -909,6 +909,94 @@ struct vhc_qos_limits {
 VHC_API int vhc_bdev_set_qos(struct vhc_bdev *bdev, const struct vhc_qos_limits *limits);
 
 /*
+ * Bdevs that stack on another, their base, of which they hold a reference. Requests,
+ * extents and failures go through them; vhc_bdev_resize gives them blocks that the base
+ * has. What no rule or delay is for costs them a copy of its description.
+ */
+
+/*
+ * A bdev that shows num_blocks of base from first_block on. Errors: -EINVAL (base has
+ * not those), -ENOMEM. Thread: control.
+ */
+VHC_API int vhc_bdev_passthru_create(struct vhc_bdev *base, uint64_t first_block,
+				     uint64_t num_blocks, struct vhc_bdev **out);
+
+/* Latencies: one request in a hundred takes P99, the others AVG. */
+enum vhc_delay {
+	VHC_DELAY_AVG_READ = 0,
+	VHC_DELAY_P99_READ = 1,
+	VHC_DELAY_AVG_WRITE = 2,
+	VHC_DELAY_P99_WRITE = 3,
+};
+#define VHC_NUM_DELAYS 4u
+#define VHC_MAX_DELAY_NS UINT64_C(86400000000000) /* a day */
+
+/* A bdev whose reads and writes end later. It has no delays at first. Thread: control. */
+VHC_API int vhc_bdev_delay_create(struct vhc_bdev *base, struct vhc_bdev **out);
+
+/*
+ * Has reads or writes end ns after they were submitted, or with the base if that is
+ * later: those that are submitted from now on. Errors: -EINVAL (not a delay bdev, which,
+ * ns above VHC_MAX_DELAY_NS). Thread: any.
+ */
+VHC_API int vhc_bdev_delay_set(struct vhc_bdev *bdev, uint32_t which, uint64_t ns);
+
+enum vhc_error_kind {
+	VHC_ERROR_NONE = 0,
+	VHC_ERROR_FAILURE = 1, /* ends with -EIO, the base untouched */
+	VHC_ERROR_PENDING = 2, /* hangs until vhc_bdev_error_resume */
+	VHC_ERROR_CORRUPT = 3, /* a byte of the data, read or written, is another; others pass */
+	VHC_ERROR_NOMEM = 4,   /* ends with -ENOMEM, the base untouched */
+};
+
+/* What happens to the next `num` requests of an operation that all of this is true of. */
+struct vhc_error_rule {
+	uint64_t queue_depth;	 /* so many or more of its channel are with the base */
+	uint64_t offset;	 /* bytes: it touches any of these; a flush touches none */
+	uint64_t len;		 /* 0: anywhere */
+	uint64_t seed;		 /* chance: of the sequence that decides */
+	uint64_t corrupt_offset; /* CORRUPT: of the byte in the data; beyond it: none */
+	uint32_t kind;		 /* enum vhc_error_kind; NONE takes the rule away */
+	uint32_t num;
+	uint32_t chance;	/* of 2^32, decided for one request after the other; 0: always */
+	uint32_t corrupt_value; /* CORRUPT: 1..255, what the byte is XORed with */
+};
+
+/* A bdev that does to requests what rules say. It has none at first. Thread: control. */
+VHC_API int vhc_bdev_error_create(struct vhc_bdev *base, struct vhc_bdev **out);
+
+/*
+ * Sets the rule of each operation in ops, bits 1 << enum vhc_op, in place of the one
+ * before, while requests go on; num is kept exactly, whatever reactors they come from.
+ * Errors: -EINVAL (not an error bdev, ops, rule). Thread: any.
+ */
+VHC_API int vhc_bdev_error_inject(struct vhc_bdev *bdev, uint32_t ops,
+				  const struct vhc_error_rule *rule);
+
+/*
+ * Takes PENDING rules away and has what hangs go on, as if it were submitted now.
+ * Errors: -EINVAL (not an error bdev). Thread: any.
+ */
+VHC_API int vhc_bdev_error_resume(struct vhc_bdev *bdev);
+
+/* How many requests the rule of an operation is still for; how many hang. Thread: any. */
+VHC_API int64_t vhc_bdev_error_left(const struct vhc_bdev *bdev, uint32_t op);
+VHC_API int64_t vhc_bdev_error_hanging(const struct vhc_bdev *bdev);
+
+/*
+ * With holding 0, has bdev and what it stacks on keep nothing waiting of their own will:
+ * what hangs, or would, fails, and delays end at once; so that rings can be stopped.
+ * 1: as before. Thread: any.
+ */
+VHC_API void vhc_bdev_set_holding(struct vhc_bdev *bdev, int32_t holding);
+
+/*
+ * Has a bdev stack on another base, with the same blocks at the same place. No ring may
+ * run on it. Errors: -EINVAL (it stacks on none, another block size). Thread: control.
+ */
+VHC_API int vhc_bdev_rebase(struct vhc_bdev *bdev, struct vhc_bdev *base);
+
+/*
  * Has the reactor of that index (vhc_reactor_config) count in a struct vhc_stats * what
  * bdevs that stack on this one ask of it. The page outlives the bdev's use; 0: none.
  * To be set before a ring uses the bdev. Errors: -EINVAL (index), -ENOMEM. Thread: control.

@@ -221,6 +221,17 @@ export const LAYOUTS = {
 		read_bytes: "u64",
 		write_bytes: "u64",
 	}),
+	vhc_error_rule: struct({
+		queue_depth: "u64",
+		offset: "u64",
+		len: "u64",
+		seed: "u64",
+		corrupt_offset: "u64",
+		kind: "u32",
+		num: "u32",
+		chance: "u32",
+		corrupt_value: "u32",
+	}),
 	vhc_blk_config: struct({
 		bdev: "u64",
 		features: "u64",

@@ -499,6 +499,31 @@ export const native = {
 		),
 	bdevSetQos: (bdev: bigint, limits: StructOf<"vhc_qos_limits">) =>
 		check("vhc_bdev_set_qos", bdev, encode("vhc_qos_limits", limits)),
+	bdevPassthruCreate: (base: bigint, firstBlock: bigint, numBlocks: bigint) =>
+		produce((out) =>
+			check("vhc_bdev_passthru_create", base, firstBlock, numBlocks, out),
+		),
+	bdevDelayCreate: (base: bigint) =>
+		produce((out) => check("vhc_bdev_delay_create", base, out)),
+	bdevDelaySet: (bdev: bigint, which: number, ns: bigint) =>
+		check("vhc_bdev_delay_set", bdev, which, ns),
+	bdevErrorCreate: (base: bigint) =>
+		produce((out) => check("vhc_bdev_error_create", base, out)),
+	bdevErrorInject: (
+		bdev: bigint,
+		ops: number,
+		rule: StructOf<"vhc_error_rule">,
+	) =>
+		check("vhc_bdev_error_inject", bdev, ops, encode("vhc_error_rule", rule)),
+	bdevErrorResume: (bdev: bigint) => check("vhc_bdev_error_resume", bdev),
+	bdevErrorLeft: (bdev: bigint, op: number) =>
+		Number(library().call("vhc_bdev_error_left", bdev, op)),
+	bdevErrorHanging: (bdev: bigint) =>
+		Number(library().call("vhc_bdev_error_hanging", bdev)),
+	bdevSetHolding: (bdev: bigint, holding: boolean) =>
+		library().call("vhc_bdev_set_holding", bdev, holding ? 1 : 0),
+	bdevRebase: (bdev: bigint, base: bigint) =>
+		check("vhc_bdev_rebase", bdev, base),
 	bdevSetStats: (bdev: bigint, reactorIndex: number, stats: bigint) =>
 		check("vhc_bdev_set_stats", bdev, reactorIndex, stats),
 	bdevRelease: (bdev: bigint) => library().call("vhc_bdev_release", bdev),

@@ -261,6 +261,45 @@ export const SYMBOLS = {
 		params: ["handle bdev", "u64 offset", "buffer out"],
 	},
 	vhc_bdev_set_qos: { result: "i32", params: ["handle bdev", "buffer limits"] },
+	vhc_bdev_passthru_create: {
+		result: "i32",
+		params: [
+			"handle base",
+			"u64 first_block",
+			"u64 num_blocks",
+			"buffer out",
+		],
+	},
+	vhc_bdev_delay_create: {
+		result: "i32",
+		params: ["handle base", "buffer out"],
+	},
+	vhc_bdev_delay_set: {
+		result: "i32",
+		params: ["handle bdev", "u32 which", "u64 ns"],
+	},
+	vhc_bdev_error_create: {
+		result: "i32",
+		params: ["handle base", "buffer out"],
+	},
+	vhc_bdev_error_inject: {
+		result: "i32",
+		params: ["handle bdev", "u32 ops", "buffer rule"],
+	},
+	vhc_bdev_error_resume: { result: "i32", params: ["handle bdev"] },
+	vhc_bdev_error_left: {
+		result: "i64",
+		params: ["handle bdev", "u32 op"],
+	},
+	vhc_bdev_error_hanging: { result: "i64", params: ["handle bdev"] },
+	vhc_bdev_set_holding: {
+		result: "void",
+		params: ["handle bdev", "i32 holding"],
+	},
+	vhc_bdev_rebase: {
+		result: "i32",
+		params: ["handle bdev", "handle base"],
+	},
 	vhc_bdev_set_stats: {
 		result: "i32",
 		params: ["handle bdev", "u32 reactor_index", "u64 stats_addr"],
