@@ -224,6 +224,7 @@ static const struct bdev_ops delay_ops = {
     .channel_open = delay_open,
     .channel_close = delay_close,
     .submit = delay_submit,
+    .let_go = stack_let_go,
     .poll = delay_poll,
     .resize = stack_resize,
     .extent = stack_extent,

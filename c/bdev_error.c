@@ -260,6 +260,7 @@ static const struct bdev_ops error_ops = {
     .channel_open = error_open,
     .channel_close = error_close,
     .submit = error_submit,
+    .let_go = stack_let_go,
     .poll = error_poll,
     .resize = stack_resize,
     .extent = stack_extent,

@@ -112,6 +112,7 @@ static const struct bdev_ops passthru_ops = {
     .channel_open = passthru_open,
     .channel_close = passthru_close,
     .submit = passthru_submit,
+    .let_go = stack_let_go,
     .resize = passthru_resize,
     .extent = passthru_extent,
     .destroy = passthru_destroy,

@@ -131,7 +131,7 @@ struct bdev_ops {
 	int (*resize)(struct vhc_bdev *bdev, uint64_t num_blocks);
 	/* As vhc_bdev_extent, of a device that ends at byte `end`; NULL: all is mapped. */
 	int (*extent)(struct vhc_bdev *bdev, uint64_t offset, uint64_t end, struct vhc_extent *out);
-	/* As vhc_bdev_set_holding, of this bdev alone; NULL: it keeps nothing waiting. */
+	/* As vhc_bdev_set_holding; NULL: it keeps nothing waiting. */
 	void (*set_holding)(struct vhc_bdev *bdev, bool holding);
 	void (*destroy)(struct vhc_bdev *bdev);
 };

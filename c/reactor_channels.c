@@ -31,7 +31,7 @@ static int open_channel(struct vhc_reactor *reactor, struct vhc_bdev *bdev,
 	if (result)
 		return result;
 	of->channel->base = base;
-	of->channel->stats = bdev_stats(bdev, reactor->index);
+	of->channel->stats = bdev_stats(bdev->ops->in_front ? bdev->base : bdev, reactor->index);
 	if (of->channel->event_fd >= 0 &&
 	    epoll_ctl(reactor->epoll_fd, EPOLL_CTL_ADD, of->channel->event_fd, &event)) {
 		result = -errno;

@@ -157,6 +157,16 @@ void stack_finish(struct stack_channel *stack, struct child *child, int32_t resu
 	io_complete(parent);
 }
 
+void stack_let_go(struct bdev_channel *channel, struct lane *lane)
+{
+	struct stack_channel *stack = (struct stack_channel *)channel;
+	struct bdev_channel *base = channel->base;
+
+	(void)lane;
+	if (base->bdev->ops->let_go)
+		base->bdev->ops->let_go(base, &stack->lane);
+}
+
 /* ---- The device ---- */
 
 int stack_resize(struct vhc_bdev *bdev, uint64_t num_blocks)
@@ -190,9 +200,8 @@ int vhc_bdev_rebase(struct vhc_bdev *bdev, struct vhc_bdev *base)
 
 void vhc_bdev_set_holding(struct vhc_bdev *bdev, int32_t holding)
 {
-	for (; bdev; bdev = bdev->base)
-		if (bdev->ops->set_holding)
-			bdev->ops->set_holding(bdev, holding != 0);
+	if (bdev->ops->set_holding)
+		bdev->ops->set_holding(bdev, holding != 0);
 }
 
 /* ---- Those that keep requests waiting ---- */

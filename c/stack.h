@@ -81,6 +81,9 @@ void stack_end(struct io *io);
 /* Gives a child back and ends its parent with a result; the channel has one request less. */
 void stack_finish(struct stack_channel *stack, struct child *child, int32_t result);
 
+/* ops->let_go: what the base holds back of it. */
+void stack_let_go(struct bdev_channel *channel, struct lane *lane);
+
 /* ops->resize of a bdev that has as many blocks as its base, from its start. */
 int stack_resize(struct vhc_bdev *bdev, uint64_t num_blocks);
 /* ops->extent of the same. */

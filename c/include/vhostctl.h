@@ -984,7 +984,7 @@ VHC_API int64_t vhc_bdev_error_left(const struct vhc_bdev *bdev, uint32_t op);
 VHC_API int64_t vhc_bdev_error_hanging(const struct vhc_bdev *bdev);
 
 /*
- * With holding 0, has bdev and what it stacks on keep nothing waiting of their own will:
+ * With holding 0, has bdev, not what it stacks on, keep nothing waiting of its own will:
  * what hangs, or would, fails, and delays end at once; so that rings can be stopped.
  * 1: as before. Thread: any.
  */

@@ -284,13 +284,13 @@ static void fails_what_hangs(void)
 	CHECK(eventually_hang(error, 2));
 	CHECK_EQ(vhc_reactor_stop_ring(disk.reactor, disk.ring), 0);
 	CHECK(!reader_next(&disk.reader, 20));
-	vhc_bdev_set_holding(bdev, 0);
+	vhc_bdev_set_holding(error, 0);
 	CHECK_EQ(disk_run(&disk), 2);
 	CHECK(reader_next(&disk.reader, DISK_PATIENCE_MS)->type == VHC_UPCALL_RING_STOPPED);
 	CHECK_EQ(vhc_reactor_start_blk_ring(disk.reactor, disk.ring, disk.blk, 0), 0);
 	/* What would hang fails, and hangs again once it may. */
 	CHECK_EQ(disk_rw(&disk, IN, 0, disk.data, 4096), IOERR);
-	vhc_bdev_set_holding(bdev, 1);
+	vhc_bdev_set_holding(error, 1);
 	disk_add(&disk, IN, 0, &(struct vhc_iov){(uintptr_t)disk.data, 4096}, 1);
 	vhc_driver_ring_kick(disk.driver);
 	CHECK(eventually_hang(error, 1));

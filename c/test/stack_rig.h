@@ -121,6 +121,11 @@ static inline bool eventually_hang(struct vhc_bdev *bdev, int64_t n)
 	return vhc_bdev_error_hanging(bdev) == n;
 }
 
+static inline uint64_t counter(const uint64_t *at)
+{
+	return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+
 static inline uint8_t pattern(uint64_t at)
 {
 	return (uint8_t)(at * 31 + (at >> 9) * 7 + 1);

@@ -131,11 +131,11 @@ static void counts_for_the_base(void)
 		disk_add(&disk, IN, 0, &(struct vhc_iov){(uintptr_t)disk.data, 4096}, 1);
 	CHECK_EQ(disk_run(&disk), 2);
 	CHECK_EQ(disk_rw(&disk, OUT, 0, disk.data, 8192), OK);
-	CHECK_EQ(stats->op[VHC_OP_READ].count, 100);
-	CHECK_EQ(stats->op[VHC_OP_READ].bytes, 98 * 4096);
-	CHECK_EQ(stats->op[VHC_OP_READ].errors, 2);
-	CHECK(stats->op[VHC_OP_READ].latency_ns > 0);
-	CHECK_EQ(stats->op[VHC_OP_WRITE].bytes, 8192);
+	CHECK_EQ(counter(&stats->op[VHC_OP_READ].count), 100);
+	CHECK_EQ(counter(&stats->op[VHC_OP_READ].bytes), 98 * 4096);
+	CHECK_EQ(counter(&stats->op[VHC_OP_READ].errors), 2);
+	CHECK(counter(&stats->op[VHC_OP_READ].latency_ns) > 0);
+	CHECK_EQ(counter(&stats->op[VHC_OP_WRITE].bytes), 8192);
 	end(&disk, top);
 	vhc_stats_free(address);
 }

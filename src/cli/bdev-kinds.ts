@@ -3,56 +3,28 @@
  * The kinds of block device and their settings, shared by `bdev create KIND …` and
  * `serve --bdev KIND:…`: both become the same call.
  */
-import type { MethodName } from "../engine/control/schema.ts";
+import {
+	as,
+	type Call,
+	identity,
+	type Kind,
+	type Settings,
+	type Translate,
+} from "./bdev-settings.ts";
+import { STACKED_KINDS } from "./bdev-stacked.ts";
 import { UsageError } from "./errors.ts";
 import { parseCount, parseSize, quoted } from "./size.ts";
 
-/** Settings by name, as an option or in a SPEC: `block-size` is `4K`; flags are empty. */
-export type Settings = ReadonlyMap<string, string>;
-
-/** A method of the control socket and its parameters. */
-export interface Call {
-	readonly method: MethodName;
-	readonly params: Record<string, unknown>;
-}
-
-/** How a setting becomes parameters; `undefined` when it was not given. */
-type Translate = (
-	value: string,
-	name: string,
-	settings: Settings,
-) => Record<string, unknown>;
-
-interface Kind {
-	readonly method: MethodName;
-	readonly required: readonly string[];
-	readonly settings: Readonly<Record<string, Translate>>;
-	/** What bdev_get_bdevs calls it. */
-	readonly products: readonly string[];
-	/** Start of the names of its other methods. */
-	readonly methods: (product: string) => string;
-}
+export type { Call, Settings } from "./bdev-settings.ts";
 
 /** Settings that are given without a value. */
 const FLAGS: readonly string[] = ["readonly", "no-packed", "iommu", "inband"];
 
 const DEFAULT_BLOCK_SIZE = "512";
 
-const as =
-	(parameter: string): Translate =>
-	(value) => ({ [parameter]: value });
-
 const blockSize: Translate = (value, name) => ({
 	block_size: parseSize(value, name),
 });
-
-/** What a bdev of any kind tells of itself. */
-const identity = {
-	uuid: as("uuid"),
-	vendor: as("vendor"),
-	product: as("product"),
-	serial: as("serial"),
-};
 
 /** A size is given in bytes and told in blocks. */
 const size: Translate = (value, name, settings) => {
@@ -108,6 +80,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
 		products: ["AIO disk", "URING bdev"],
 		methods: (product) => (product === "AIO disk" ? "bdev_aio" : "bdev_uring"),
 	},
+	...STACKED_KINDS,
 };
 
 /** The name of a kind from what bdev_get_bdevs calls it; what that says if it is none of ours. */

@@ -6,6 +6,11 @@ import { VhostctlError } from "../engine/errors.ts";
 import { attached } from "./attach.ts";
 import { createCall, kindOf, methodFor } from "./bdev-kinds.ts";
 import { qos } from "./bdev-qos.ts";
+import {
+	STACKED_COMMANDS,
+	STACKED_KINDS,
+	STACKED_OPTIONS,
+} from "./bdev-stacked.ts";
 import { type Given, type Group, JSON_OUTPUT, RPC_SOCKET } from "./command.ts";
 import { UsageError } from "./errors.ts";
 import { printJson, printLine, table } from "./output.ts";
@@ -13,7 +18,8 @@ import { formatSize, parseSize, quoted } from "./size.ts";
 
 const MIB = 1024 * 1024;
 const SETTINGS = [
-	...["size", "block-size", "path", "pages", "node"],
+	...["size", "block-size", "path", "pages", "node", "base", "count"],
+	...["read-latency", "read-p99", "write-latency", "write-p99"],
 	...["uuid", "vendor", "product", "serial"],
 ];
 
@@ -24,9 +30,12 @@ export const bdev: Group = {
 		{
 			usage: "create <kind> [name]",
 			summary:
-				"Create a block device and print its name; kinds: malloc (RAM), null, file",
+				"Create a block device and print its name; kinds: malloc (RAM), null, file; on another: delay, error, passthru, split",
 			options: [
-				{ usage: "--size <size>", help: "malloc, null: size, as 512M or 10G" },
+				{
+					usage: "--size <size>",
+					help: "malloc, null: size, as 512M or 10G; split: of each part",
+				},
 				{
 					usage: "--block-size <size>",
 					help: "Logical block size (default: 512, for a file what it asks for)",
@@ -54,6 +63,7 @@ export const bdev: Group = {
 					help: "malloc: 4K, thp, or hugepages of 2M or 1G (default: thp)",
 				},
 				{ usage: "--node <n>", help: "malloc: NUMA node of the memory" },
+				...STACKED_OPTIONS,
 				RPC_SOCKET,
 				JSON_OUTPUT,
 			],
@@ -69,7 +79,8 @@ export const bdev: Group = {
 		},
 		{
 			usage: "delete <name>",
-			summary: "Delete a block device; what is stored in a file stays there",
+			summary:
+				"Delete a block device; what is stored in a file stays there, and parts go together",
 			options: [RPC_SOCKET, JSON_OUTPUT],
 			example: "vhostctl bdev delete disk0",
 			run: remove,
@@ -83,6 +94,7 @@ export const bdev: Group = {
 			run: resize,
 		},
 		qos,
+		...STACKED_COMMANDS,
 	],
 };
 
@@ -100,7 +112,8 @@ async function create(given: Given): Promise<void> {
 	const { method, params } = createCall(kind, settings, { label, prefix: "" });
 	const made = await attached(given, (client) => client.call(method, params));
 	if (given.flag("json")) printJson(made);
-	else printLine(String(made));
+	else if (made === true) printLine(`EE_${settings.get("base")}`);
+	else printLine([made].flat().join("\n"));
 }
 
 async function list(given: Given): Promise<void> {
@@ -149,8 +162,13 @@ function usesOf(controller: Controller, bdev: string): string[] {
 async function remove(given: Given): Promise<void> {
 	const [name = ""] = given.args;
 	const done = await attached(given, async (client) => {
-		const { product_name } = await find(client, name);
-		return client.call(methodFor(product_name, "delete"), { name });
+		const { product_name, driver_specific } = await find(client, name);
+		const method = methodFor(product_name, "delete");
+		const parts = driver_specific["split"] as { base_bdev: string } | undefined;
+		return client.call(
+			method,
+			parts ? { base_bdev: parts.base_bdev } : { name },
+		);
 	});
 	if (given.flag("json")) printJson(done);
 }
@@ -160,6 +178,10 @@ async function resize(given: Given): Promise<void> {
 	const done = await attached(given, async (client) => {
 		const { product_name } = await find(client, name);
 		const isFile = kindOf(product_name) === "file";
+		if (Object.hasOwn(STACKED_KINDS, kindOf(product_name)))
+			throw new UsageError(
+				`${name} has the size that its base gives it: resize that`,
+			);
 		if (isFile && size !== undefined)
 			throw new UsageError(
 				`${name} is a file: resize the file, then run vhostctl bdev resize ${name}`,

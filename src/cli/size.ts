@@ -100,3 +100,13 @@ export function formatRate(rate: number): string {
 	if (rate < 1e6) return `${(rate / 1e3).toFixed(1)}k`;
 	return `${(rate / 1e6).toFixed(2)}M`;
 }
+
+/** Microseconds of a time as `100us`, `5ms` or `2s`. */
+export function parseMicroseconds(text: string, name: string): number {
+	const [, digits, unit = ""] = /^(\d{1,9})(us|ms|s)$/.exec(text) ?? [];
+	if (digits === undefined)
+		throw new UsageError(
+			`${name} is ${quoted(text)}: want a time, as 100us, 5ms or 2s`,
+		);
+	return Number(digits) * (unit === "us" ? 1 : unit === "ms" ? 1e3 : 1e6);
+}

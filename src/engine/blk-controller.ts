@@ -8,6 +8,7 @@ import {
 	NOT_COALESCED,
 } from "./coalescing.ts";
 import { fromErrno, VhostctlError } from "./errors.ts";
+import { createLettingGo } from "./letting-go.ts";
 import { bind, type Logger } from "./log.ts";
 import { leastLoaded, type Reactor } from "./reactors.ts";
 import { allocStatsPage, type StatsPage } from "./stats.ts";
@@ -163,6 +164,7 @@ export function createBlkController(
 	const readonly = options.readonly || options.bdev.backend.readonly;
 	const sessions = new Map<Session, Attached>();
 	const traces = createTraces(() => false);
+	const lettingGo = createLettingGo();
 	let bdev: Bdev | undefined = options.bdev;
 	let writeback = true;
 	let paused = false;
@@ -256,7 +258,12 @@ export function createBlkController(
 			log.info("connected", { session: session.id, kind: "connected" });
 			if (paused) void session.pause();
 		},
+		abandoned(session) {
+			lettingGo.begin(session, bdev ? [bdev] : []);
+		},
+		reset: (session) => lettingGo.end(session),
 		detach(session) {
+			lettingGo.end(session);
 			const attached = sessions.get(session);
 			sessions.delete(session);
 			for (const page of attached?.pages.values() ?? []) page.free();

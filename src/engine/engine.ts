@@ -37,6 +37,10 @@ import { openStore } from "./virtio-scsi/store.ts";
 
 export type { Backend, BackendKind } from "./bdev/backend.ts";
 export type { Bdev } from "./bdev/bdev.ts";
+export type { Latencies, Latency } from "./bdev/delay.ts";
+export { isDelay } from "./bdev/delay.ts";
+export type { ErrorKind, ErrorRule, Operation } from "./bdev/error.ts";
+export { ERROR_OPERATIONS, isError, showRule } from "./bdev/error.ts";
 export type { FileOptions } from "./bdev/file.ts";
 export type { MallocOptions, PageSize } from "./bdev/malloc.ts";
 export type { NullOptions } from "./bdev/null.ts";
@@ -209,7 +213,12 @@ export async function startEngine(
 		socketDir,
 		runtime,
 		reactors,
-		bdevs: createRegistry(log, inherited?.bdevs, notifications),
+		bdevs: createRegistry(
+			log,
+			inherited?.bdevs,
+			notifications,
+			reactors.map(({ id }) => id),
+		),
 		notifications,
 		served: createServed({
 			runtime,

@@ -263,12 +263,7 @@ export const SYMBOLS = {
 	vhc_bdev_set_qos: { result: "i32", params: ["handle bdev", "buffer limits"] },
 	vhc_bdev_passthru_create: {
 		result: "i32",
-		params: [
-			"handle base",
-			"u64 first_block",
-			"u64 num_blocks",
-			"buffer out",
-		],
+		params: ["handle base", "u64 first_block", "u64 num_blocks", "buffer out"],
 	},
 	vhc_bdev_delay_create: {
 		result: "i32",

@@ -46,7 +46,7 @@ test("docs/rpc.md is what the schema says (npm run docs makes it)", () => {
 });
 
 test("methods say what they change as their names do", () => {
-	const alters = /_(delete|resize|rescan|remove|load)(_|$)/;
+	const alters = /_(delete|resize|rescan|remove|load|resume)(_|$)/;
 	for (const name of NAMES) {
 		const { effect } = TABLE[name] as Method;
 		assert.equal(effect === "alters", alters.test(name), name);

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT
+import type { Bdev } from "./bdev.ts";
 import type { FileOptions } from "./file.ts";
 import type { MallocOptions } from "./malloc.ts";
 import type { NullOptions } from "./null.ts";
+import type { Split } from "./split.ts";
 
 /** What a bdev is made of; the creating method's name has it too. */
-export type BackendKind = "malloc" | "null" | "aio" | "uring";
+export type BackendKind = "malloc" | "null" | "aio" | "uring" | StackedKind;
+
+/** Kinds that stack on another bdev. */
+export type StackedKind = "delay" | "error" | "passthru" | "split";
 
 /** Runs work while no request is in flight on the bdev. */
 export type Quiesced = <T>(work: () => T) => Promise<T>;
@@ -13,7 +18,9 @@ export type Quiesced = <T>(work: () => T) => Promise<T>;
 export type Made =
 	| { readonly kind: "malloc"; readonly options: MallocOptions }
 	| { readonly kind: "null"; readonly options: NullOptions }
-	| { readonly kind: "file"; readonly options: FileOptions };
+	| { readonly kind: "file"; readonly options: FileOptions }
+	| { readonly kind: Exclude<StackedKind, "split"> }
+	| { readonly kind: "split"; readonly split: Split };
 
 /** What a successor process makes the same backend of. */
 export interface BackendParts {
@@ -66,6 +73,8 @@ export interface Backend {
 	/** Path of the file or device behind it, with links resolved; undefined: memory. */
 	readonly path?: string;
 	readonly made: Made;
+	/** What it stacks on. */
+	readonly base?: Bdev;
 	/** undefined: it has nothing that the options do not say. */
 	readonly handover?: Handover;
 	/** What bdev_get_bdevs shows as driver_specific. */
@@ -74,6 +83,8 @@ export interface Backend {
 	resize(numBlocks: number, quiesced: Quiesced): Promise<void>;
 	/** Takes over the size that the medium has now. Throws E_UNSUPPORTED, E_IO, E_INVALID. */
 	rescan(quiesced: Quiesced): Promise<void>;
+	/** Of one that stacks: takes over from its base what it has now. No request is in flight. */
+	follow?(): void;
 	/** Drops the native reference. No controller uses the bdev any more. */
 	release(): void;
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import { native } from "../../ffi/native.ts";
 import { VhostctlError } from "../errors.ts";
 import { createLock, type Lock } from "../lock.ts";
 import {
@@ -14,8 +15,12 @@ import { applyLimits, isLimited, type QosLimits, UNLIMITED } from "./qos.ts";
 /** What serves a bdev to others: a controller. */
 export interface BdevUser {
 	readonly name: string;
+	/** What it is. Default: a controller. */
+	readonly kind?: string;
 	/** True: it never writes. */
 	readonly readonly: boolean;
+	/** The bdev cannot be made smaller than so many blocks. Default: 0. */
+	readonly needs?: number;
 	/** Stops I/O until resume. Resolves when none is in flight; does not reject. */
 	pause(): Promise<void>;
 	resume(): Promise<void>;
@@ -44,6 +49,10 @@ export class Bdev {
 	readonly #lock: Lock = createLock();
 	#removing = false;
 	#qos = UNLIMITED;
+	#released = false;
+	/** Calls of letGo that are not over. */
+	#hurries = 0;
+	#paused: readonly BdevUser[] = [];
 
 	constructor(name: string, uuid: string, backend: Backend, identity: Inquiry) {
 		this.name = name;
@@ -76,7 +85,8 @@ export class Bdev {
 	claim(user: BdevUser): () => void {
 		if (this.#removing) throw notFound(this.name);
 		const type = user.readonly ? "read_many_write_none" : "exclusive_write";
-		const release = this.#claims.claim(`controller ${user.name}`, type);
+		const owner = user.kind === "bdev" ? "bdev" : "controller";
+		const release = this.#claims.claim(`${owner} ${user.name}`, type);
 		this.#users.add(user);
 		return () => {
 			this.#users.delete(user);
@@ -104,11 +114,17 @@ export class Bdev {
 		return sumStats([...this.#pages.values()].map((page) => page.read()));
 	}
 
-	/** Changes the size; users and their guests see it at once. Throws the backend's errors. */
+	/** Changes the size; users and their guests see it at once. Throws the backend's errors, E_BUSY. */
 	resize(numBlocks: number): Promise<void> {
-		return this.#change(() =>
-			this.backend.resize(numBlocks, (work) => this.#quiesced(work)),
-		);
+		return this.#change(() => {
+			for (const { name, needs = 0 } of this.#users)
+				if (numBlocks < needs)
+					throw new VhostctlError(
+						"E_BUSY",
+						`bdev ${this.name}: ${name} needs ${needs} blocks of it`,
+					);
+			return this.backend.resize(numBlocks, (work) => this.#quiesced(work));
+		});
 	}
 
 	/** Takes over the size that the medium has now. Throws the backend's errors. */
@@ -142,9 +158,50 @@ export class Bdev {
 		);
 	}
 
+	/**
+	 * Has the bdev, and what it stacks on, keep no request waiting of their own will until
+	 * the result is called, so that what uses it can stop: what hangs fails.
+	 */
+	letGo(): () => void {
+		const restore = this.backend.base?.letGo();
+		if (this.#hurries++ === 0)
+			native.bdevSetHolding(this.backend.handle, false);
+		let over = false;
+		return () => {
+			if (over) return;
+			over = true;
+			if (--this.#hurries === 0 && !this.#released)
+				native.bdevSetHolding(this.backend.handle, true);
+			restore?.();
+		};
+	}
+
+	/** Stops I/O of all users until resumeUsers. */
+	async pauseUsers(): Promise<void> {
+		this.#paused = [...this.#users];
+		await Promise.all(this.#paused.map((user) => user.pause()));
+	}
+
+	async resumeUsers(): Promise<void> {
+		const users = this.#paused;
+		this.#paused = [];
+		await Promise.all(users.map((user) => user.resume()));
+	}
+
+	/** Tells all users that the size changed. */
+	tellUsers(): Promise<void> {
+		return tell([...this.#users]);
+	}
+
+	/** Has nobody new use the bdev: it is about to be removed. */
+	retire(): void {
+		this.#removing = true;
+	}
+
 	/** Takes the bdev from its users, whose requests fail from then on, and releases it. */
 	remove(): Promise<void> {
 		this.#removing = true;
+		const restore = this.letGo();
 		return this.#lock(async () => {
 			const users = [...this.#users];
 			await this.#quiesced(() => {
@@ -152,6 +209,8 @@ export class Bdev {
 			});
 			await tell(users);
 			this.#users.clear();
+			this.#released = true;
+			restore();
 			this.backend.release();
 			for (const page of this.#pages.values()) page.free();
 			this.#pages.clear();

@@ -5,6 +5,8 @@ import type { Logger } from "../log.ts";
 import { createNotifications, type Notifications } from "../notifications.ts";
 import type { Backend, BackendKind, BackendParts } from "./backend.ts";
 import { Bdev, notFound } from "./bdev.ts";
+import { createDelayBackend, type Latencies } from "./delay.ts";
+import { createErrorBackend } from "./error.ts";
 import { createFileBackend, type FileOptions } from "./file.ts";
 import {
 	checkInquiry,
@@ -14,7 +16,10 @@ import {
 } from "./identity.ts";
 import { createMallocBackend, type MallocOptions } from "./malloc.ts";
 import { createNullBackend, type NullOptions } from "./null.ts";
+import { createPassthruBackend } from "./passthru.ts";
 import { describeLimits, type QosLimits } from "./qos.ts";
+import { createSplitBackend, partAt, partsOf, type Split } from "./split.ts";
+import { userOfBase } from "./stacked.ts";
 
 export type { Identity } from "./identity.ts";
 
@@ -26,8 +31,23 @@ export interface BdevRegistry {
 	createNull(options: Partial<Identity> & NullOptions): Promise<Bdev>;
 	/** Makes a disk of a file or block device. Throws E_INVALID, E_EXISTS, E_NOT_FOUND, E_PERMISSION, E_BUSY. */
 	createFile(options: Identity & FileOptions): Promise<Bdev>;
+	/** Makes a bdev whose reads and writes take a while. Throws as createPassthru. */
+	createDelay(
+		options: StackedIdentity & { latencies: Latencies },
+	): Promise<Bdev>;
+	/** Makes a bdev, EE_ and the base's name, that fails on demand. Throws as createPassthru. */
+	createError(options: Partial<Identity> & { base: string }): Promise<Bdev>;
 	/**
-	 * Deletes a bdev, in use or not: requests to it fail from then on. With
+	 * Makes a bdev that shows another, its base, which is then used by it alone. Throws
+	 * E_INVALID, E_EXISTS, E_NOT_FOUND, E_BUSY (somebody uses the base), E_NO_MEMORY.
+	 */
+	createPassthru(options: StackedIdentity): Promise<Bdev>;
+	/** Makes bdevs of the same size of the parts of another: its name, p and a number. Throws as createPassthru. */
+	createSplit(base: string, split: Split): Promise<Bdev[]>;
+	/** Deletes all parts of a bdev. Throws E_NOT_FOUND. */
+	deleteSplit(base: string): Promise<void>;
+	/**
+	 * Deletes a bdev, after those that stack on it, in use or not: requests to it fail from then on. With
 	 * `kind`, only one of that kind. Throws E_NOT_FOUND.
 	 */
 	delete(name: string, kind?: BackendKind): Promise<void>;
@@ -47,6 +67,12 @@ export interface BdevRegistry {
 	close(): Promise<void>;
 }
 
+/** How one that stacks on another is to be known. */
+export interface StackedIdentity extends Identity {
+	/** Name or UUID of the base. */
+	base: string;
+}
+
 const MAX_TIMER = 0x7fffffff;
 
 interface Waiter {
@@ -57,12 +83,13 @@ interface Waiter {
 /**
  * A registry without bdevs. Those of which `inherited` has parts, by their names, are
  * made of them when they are created, and the descriptors taken over then. What happens to
- * bdevs is told to `notifications`.
+ * bdevs is told to `notifications`. reactors: the ids of those that will serve them.
  */
 export function createRegistry(
 	log: Logger,
 	inherited: ReadonlyMap<string, BackendParts> = new Map(),
 	notifications: Notifications = createNotifications(),
+	reactors: readonly number[] = [],
 ): BdevRegistry {
 	const bdevs = new Map<string, Bdev>();
 	const waiters = new Set<Waiter>();
@@ -137,8 +164,21 @@ export function createRegistry(
 			notifications.send("bdev_resize", bdev.name);
 	};
 	const removals = new Set<Promise<void>>();
+	/** Gives a base back that a bdev stacks on, once that is gone. */
+	const leaving = new Map<Bdev, () => void>();
+	/** Nobody new may use it from here on. */
+	const removeAll = async (bdev: Bdev): Promise<void> => {
+		const above = [...bdevs.values()].filter(
+			(one) => one.backend.base === bdev && !one.removing,
+		);
+		bdev.retire();
+		await Promise.all(above.map(remove));
+		await bdev.remove();
+		leaving.get(bdev)?.();
+		leaving.delete(bdev);
+	};
 	const remove = (bdev: Bdev): Promise<void> => {
-		const removal = bdev.remove().finally(() => {
+		const removal = removeAll(bdev).finally(() => {
 			removals.delete(removal);
 			bdevs.delete(bdev.name);
 			notifications.send("bdev_unregister", bdev.name);
@@ -148,8 +188,92 @@ export function createRegistry(
 		return removal;
 	};
 
+	/**
+	 * Makes bdevs on a base that they claim together: all of them or none. needs: blocks
+	 * of the base that they cannot do without.
+	 */
+	const addOn = async (
+		base: Bdev,
+		identities: readonly Identity[],
+		needs: number,
+		makeBackend: (i: number) => Backend,
+	): Promise<Bdev[]> => {
+		const above = new Set<Bdev>();
+		const [first] = identities;
+		const tell = (name: string) => notifications.send("bdev_resize", name);
+		const user = userOfBase(first?.name ?? "", above, needs, tell);
+		const unclaim = base.claim(user);
+		const leave = (bdev: Bdev) => {
+			above.delete(bdev);
+			if (above.size === 0) unclaim();
+		};
+		try {
+			for (const [i, identity] of identities.entries()) {
+				const bdev = add(identity, "", () => makeBackend(i));
+				above.add(bdev);
+				leaving.set(bdev, () => leave(bdev));
+			}
+		} catch (error) {
+			if (above.size === 0) unclaim();
+			await Promise.all([...above].map(remove));
+			throw error;
+		}
+		return [...above];
+	};
+	const addOne = async (
+		name: string,
+		identity: Partial<Identity>,
+		base: Bdev,
+		makeBackend: () => Backend,
+	): Promise<Bdev> => {
+		const [bdev] = await addOn(base, [{ ...identity, name }], 0, makeBackend);
+		if (!bdev) throw new Error("one was made");
+		return bdev;
+	};
+
 	return {
 		get,
+		createDelay: async (options) => {
+			const { name, latencies } = options;
+			const base = get(options.base);
+			return addOne(name, options, base, () =>
+				createDelayBackend(name, base, latencies, reactors),
+			);
+		},
+		createError: async (options) => {
+			const base = get(options.base);
+			return addOne(`EE_${base.name}`, options, base, () =>
+				createErrorBackend(base, reactors),
+			);
+		},
+		createPassthru: async (options) => {
+			const { name } = options;
+			const base = get(options.base);
+			return addOne(name, options, base, () =>
+				createPassthruBackend(name, base, reactors),
+			);
+		},
+		createSplit: async (name, split) => {
+			const base = get(name);
+			const parts = partsOf(base, split);
+			const last = parts.at(-1);
+			return addOn(
+				base,
+				parts.map((_, i) => ({ name: `${base.name}p${i}` })),
+				last ? last.firstBlock + last.numBlocks : 0,
+				(i) => createSplitBackend(base, partAt(parts, i), split, reactors),
+			);
+		},
+		deleteSplit: async (name) => {
+			const base = get(name);
+			const parts = [...bdevs.values()].filter(
+				({ backend, removing }) =>
+					backend.kind === "split" && backend.base === base && !removing,
+			);
+			if (parts.length === 0)
+				throw new VhostctlError("E_NOT_FOUND", `bdev ${name} is not split`);
+			await Promise.all(parts.map(remove));
+		},
 		list: () => [...bdevs.values()].filter((bdev) => !bdev.removing),
 		createMalloc: async (options) =>
 			add(options, "Malloc", (parts) =>

@@ -1,41 +1,28 @@
 // SPDX-License-Identifier: MIT
 // What an engine has, as the calls that make it.
 import { isDeepStrictEqual } from "node:util";
-import type { Inquiry } from "../bdev/bdev.ts";
-import { inquiryOf } from "../bdev/identity.ts";
 import { NOT_COALESCED } from "../coalescing.ts";
 import type { Bdev, Controller, Engine, ScsiController } from "../engine.ts";
 import { formatCpumask, isLimited, VhostctlError } from "../engine.ts";
+import { type Call, call, whoIs } from "./describe-call.ts";
+import { stackedCalls } from "./describe-stacked.ts";
 import { rateLimits } from "./methods/qos.ts";
-import type { MethodName, Params } from "./schema.ts";
 
-/** A call of a method. */
-export interface Call {
-	readonly method: MethodName;
-	readonly params: Readonly<Record<string, unknown>>;
+type OwnMade = Extract<
+	Bdev["backend"]["made"],
+	{ kind: "malloc" | "null" | "file" }
+>;
+
+function bdevCalls(bdev: Bdev): Call[] {
+	const { made, base } = bdev.backend;
+	if (made.kind === "malloc" || made.kind === "null" || made.kind === "file")
+		return [ownCall(bdev, made)];
+	return base ? stackedCalls(bdev, base.name) : [];
 }
 
-function call<M extends MethodName>(method: M, params: Params<M>): Call {
-	// What is undefined was not given; JSON leaves it out.
-	return { method, params: JSON.parse(JSON.stringify(params)) };
-}
-
-/** What a bdev tells of itself, as far as it was asked to: SPDK knows but the first two. */
-function whoIs({ name, uuid, identity, backend }: Bdev) {
-	const usual = inquiryOf(name, {}, backend);
-	const unlessUsual = (key: keyof Inquiry) =>
-		identity[key] === usual[key] ? undefined : identity[key];
-	return {
-		name,
-		uuid,
-		vendor: unlessUsual("vendor"),
-		product: unlessUsual("product"),
-		serial: unlessUsual("serial"),
-	};
-}
-
-function bdevCall(bdev: Bdev): Call {
-	const { made, numBlocks } = bdev.backend;
+/** Of one that stacks on none. */
+function ownCall(bdev: Bdev, made: OwnMade): Call {
+	const { numBlocks } = bdev.backend;
 	const who = whoIs(bdev);
 	if (made.kind === "file") {
 		const { driver, filename, blockSize, readonly, fallocate } = made.options;
@@ -153,7 +140,7 @@ function describe(engine: Engine, controllers: readonly Controller[]): Call[] {
 	return [
 		...engine.bdevs
 			.list()
-			.flatMap((bdev) => [bdevCall(bdev), ...qosCalls(bdev)]),
+			.flatMap((bdev) => [...bdevCalls(bdev), ...qosCalls(bdev)]),
 		...controllers.flatMap((controller) => [
 			...controllerCalls(engine, controller),
 			...coalescingCalls(controller),

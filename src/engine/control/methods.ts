@@ -13,6 +13,7 @@ import { notifyHandlers } from "./methods/notify.ts";
 import { ownHandlers } from "./methods/own.ts";
 import { qosHandlers } from "./methods/qos.ts";
 import { scsiHandlers } from "./methods/scsi.ts";
+import { stackedHandlers } from "./methods/stacked.ts";
 import { traceHandlers } from "./methods/trace.ts";
 import { vhostHandlers } from "./methods/vhost.ts";
 import type { Effect, Method } from "./schema/types.ts";
@@ -30,6 +31,7 @@ export const HANDLERS: Handlers<MethodName> = {
 	...frameworkHandlers,
 	...bdevHandlers,
 	...qosHandlers,
+	...stackedHandlers,
 	...vhostHandlers,
 	...scsiHandlers,
 	...notifyHandlers,

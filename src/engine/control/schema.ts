@@ -11,6 +11,7 @@ import { notifyMethods } from "./schema/notify.ts";
 import { ownMethods } from "./schema/own.ts";
 import { qosMethods } from "./schema/qos.ts";
 import { scsiMethods } from "./schema/scsi.ts";
+import { stackedMethods } from "./schema/stacked.ts";
 import { traceMethods } from "./schema/trace.ts";
 import type { Method } from "./schema/types.ts";
 import { vhostMethods } from "./schema/vhost.ts";
@@ -23,6 +24,7 @@ export const METHODS = {
 	...frameworkMethods,
 	...bdevMethods,
 	...qosMethods,
+	...stackedMethods,
 	...vhostMethods,
 	...scsiMethods,
 	...notifyMethods,

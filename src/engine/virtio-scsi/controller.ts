@@ -6,6 +6,7 @@ import {
 	NOT_COALESCED,
 } from "../coalescing.ts";
 import { fromErrno, messageOf } from "../errors.ts";
+import { createLettingGo } from "../letting-go.ts";
 import { bind, type Logger } from "../log.ts";
 import type { Reactor } from "../reactors.ts";
 import type { Runtime } from "../runtime.ts";
@@ -142,6 +143,7 @@ export function createScsiController(
 	const sessions = new Map<Session, ScsiSession>();
 	let coalescing = NOT_COALESCED;
 	const traces = createTraces((index) => index >= FIXED_QUEUES);
+	const lettingGo = createLettingGo();
 	const all = () => [...sessions.values()];
 	const nexuses = () => all().map(({ nexus }) => nexus);
 	const found = (session: Session): ScsiSession => {
@@ -253,7 +255,10 @@ export function createScsiController(
 			const ours = found(session);
 			ours.sizes = decodeScsiConfigWrite(ours.sizes, offset, data);
 		},
-		reset: (session) => found(session).reset(),
+		reset(session) {
+			lettingGo.end(session);
+			found(session).reset();
+		},
 
 		attach(session, image) {
 			const kept = image === undefined ? undefined : readSessionImage(image);
@@ -280,8 +285,12 @@ export function createScsiController(
 				.filter((seat) => seat.nexus === nexus)
 				.flatMap((seat) => [...seat.tasks]);
 			for (const { request } of tasks) request.abort(SCSI_RESPONSE.RESET);
+			lettingGo.begin(session, [
+				...new Set(targets.units().map(({ bdev }) => bdev)),
+			]);
 		},
 		detach(session) {
+			lettingGo.end(session);
 			const ours = found(session);
 			sessions.delete(session);
 			for (const lun of targets.units()) lun.leave(ours.nexus);

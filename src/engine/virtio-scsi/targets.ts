@@ -143,10 +143,13 @@ export function createTargets(options: TargetsOptions): ScsiTargets {
 				return lun;
 			},
 			retire(): Promise<void> {
-				retiring ??= lun.hold
+				if (retiring) return retiring;
+				const restore = bdev.letGo();
+				retiring = lun.hold
 					.exclusive(async () => {
 						if (!lun.gone) leave();
 					})
+					.finally(restore)
 					.then(finish);
 				return retiring;
 			},

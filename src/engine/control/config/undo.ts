@@ -3,7 +3,8 @@
 import type { Bdev, Engine, ScsiController } from "../../engine.ts";
 import { internalsOf } from "../../engine-internals.ts";
 import { messageOf } from "../../errors.ts";
-import { type Call, describeRunning } from "../describe.ts";
+import { describeRunning } from "../describe.ts";
+import type { Call } from "../describe-call.ts";
 import { METHODS, type MethodName } from "../schema.ts";
 import type { AnyCall } from "./document.ts";
 import type { Maker } from "./maker.ts";
@@ -18,6 +19,11 @@ const RESETS: Readonly<
 		rw_mbytes_per_sec: 0,
 		r_mbytes_per_sec: 0,
 		w_mbytes_per_sec: 0,
+	}),
+	bdev_error_inject_error: ({ name }) => ({
+		name,
+		io_type: "clear",
+		error_type: "failure",
 	}),
 	bdev_enable_histogram: ({ name }) => ({ name, enable: false }),
 	vhost_controller_set_coalescing: ({ ctrlr }) => ({

@@ -7,6 +7,7 @@ import {
 } from "../../engine.ts";
 import type { bdevMethods } from "../schema/bdev.ts";
 import type { Handlers } from "./context.ts";
+import { identity } from "./identity.ts";
 import { iostatHandlers } from "./iostat.ts";
 import { rateLimits } from "./qos.ts";
 
@@ -90,17 +91,6 @@ async function rescan(
 ): Promise<true> {
 	await engine.bdevs.rescan(name, kind);
 	return true;
-}
-
-/** What a bdev tells of itself, of a create method's parameters. */
-function identity(p: {
-	uuid?: string | undefined;
-	vendor?: string | undefined;
-	product?: string | undefined;
-	serial?: string | undefined;
-}) {
-	const { uuid, vendor, product, serial } = p;
-	return { uuid, vendor, product, serial };
 }
 
 async function created(bdev: Promise<Bdev>): Promise<string> {
