@@ -14,6 +14,8 @@ const KINDS = {
 	scsiPacked: ["scsi", "packed"],
 	blkInflight: ["blk", "inflight"],
 	blkPackedInflight: ["blk", "packed", "inflight"],
+	blkTrace: ["blk", "trace"],
+	scsiTrace: ["scsi", "trace"],
 	blkLog: ["blk", "log"],
 	blkPackedLog: ["blk", "packed", "log"],
 } as const;
