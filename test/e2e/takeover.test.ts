@@ -64,6 +64,12 @@ test("loads go on over takeovers, with RAM and file disks, of both kinds", () =>
 			...["--bdev", "malloc:name=sram,size=32M", "--scsi", "scsi=sram"],
 			...["--bdev", `file:name=sfile,path=${other}`, "--scsi", "scsi=sfile"],
 		);
+		for (const ctrlr of ["ram", "scsi"])
+			await dynasty.rpc("vhost_controller_set_coalescing", {
+				ctrlr,
+				delay_base_us: 200,
+				iops_threshold: 1000,
+			});
 		const before = await listed(dynasty);
 		const loads = [
 			startLoad(dynasty.path("ram"), 8, "--queues", "2"),
