@@ -33,7 +33,7 @@ function install(dir: string): void {
 
 test("the quick tour works as it is printed", async () => {
 	const found = blocks();
-	assert.equal(found.length, 6);
+	assert.equal(found.length, 7);
 	const bin = makeTempDir();
 	const dir = makeTempDir();
 	install(bin);
