@@ -179,12 +179,15 @@ export class Bdev {
 	/** Stops I/O of all users until resumeUsers. */
 	async pauseUsers(): Promise<void> {
 		this.#paused = [...this.#users];
+		// What waits for its turn would keep them from pausing.
+		if (isLimited(this.#qos)) applyLimits(this.handle, UNLIMITED);
 		await Promise.all(this.#paused.map((user) => user.pause()));
 	}
 
 	async resumeUsers(): Promise<void> {
 		const users = this.#paused;
 		this.#paused = [];
+		if (isLimited(this.#qos)) applyLimits(this.handle, this.#qos);
 		await Promise.all(users.map((user) => user.resume()));
 	}
 
