@@ -41,7 +41,7 @@ format: node_modules/.stamp
 	biome check --write .
 	clang-format -i $$(git ls-files 'c/*.c' 'c/*.h')
 
-test: need-test lint programs js
+test: need-test lint lib js
 	tools/test
 
 # The end-to-end tests against the address-sanitized library; threads under TSan.

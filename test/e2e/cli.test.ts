@@ -180,21 +180,11 @@ test("a reader that goes away ends a command quietly", () => {
 	assert.deepEqual({ status, stderr }, { status: 0, stderr: "" });
 });
 
-test("--help works everywhere, with an example", async () => {
-	const commands = [
-		...["serve", "stats", "rpc", "perf", "bdev", "blk", "scsi"].map((name) => [
-			name,
-		]),
-		...["create", "list", "delete", "resize"].map((name) => ["bdev", name]),
-		...["create", "list", "delete"].map((name) => ["blk", name]),
-		...["create", "start", "list", "delete"].map((name) => ["scsi", name]),
-		...["add-target", "remove-target"].map((name) => ["scsi", name]),
-	];
-	for (const command of [[], ...commands]) {
-		const help = await answer(...command, "--help");
+test("help and version are where they are looked for", async () => {
+	for (const words of [[], ["stats"], ["bdev"], ["bdev", "create"]]) {
+		const help = await answer(...words, "--help");
 		assert.match(help, /\nUsage:\n {2}\$ vhostctl/);
-		assert.match(help, /\nExamples:\n {2}\$ vhostctl/);
-		assert.equal(await answer(...command, "-h"), help);
+		assert.equal(await answer(...words, "-h"), help);
 	}
 	assert.match(await answer("--version"), /^vhostctl \d+\.\d+\.\d+\n$/);
 });

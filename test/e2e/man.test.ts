@@ -11,13 +11,23 @@ const PAGES = readdirSync(projectPath("man")).filter((name) =>
 	name.endsWith(".1"),
 );
 
+const told = new Map<string, Promise<string>>();
+
+/** What a command's --help says; each is run once. */
+function helpOf(...words: string[]): Promise<string> {
+	const key = words.join(" ");
+	const help = told.get(key) ?? answer(...words, "--help");
+	told.set(key, help);
+	return help;
+}
+
 /** Every page that there is a command for, with the words of its commands. */
 async function commands(): Promise<[page: string, ...words: string[]][]> {
-	const top = listed(await answer("--help"));
+	const top = listed(await helpOf());
 	const found: [string, ...string[]][] = [["vhostctl.1"]];
 	for (const group of top) {
 		const page = `vhostctl-${group}.1`;
-		const subcommands = listed(await answer(group, "--help"));
+		const subcommands = listed(await helpOf(group));
 		if (subcommands.length === 0) found.push([page, group]);
 		for (const name of subcommands) found.push([page, group, name]);
 	}
@@ -57,7 +67,7 @@ test("every option of --help is in the page, and every option of the page in --h
 	const all = await commands();
 	assert.equal(all.length, 28);
 	for (const [page, ...words] of all) {
-		const help = helped(await answer(...words, "--help"));
+		const help = helped(await helpOf(...words));
 		// vhostctl(1) says once for all that every command has --help.
 		const own = help.filter(
 			(option) => words.length === 0 || option !== "-h, --help",
@@ -68,6 +78,14 @@ test("every option of --help is in the page, and every option of the page in --h
 			own,
 			`${page}: ${words.join(" ")}`,
 		);
+	}
+});
+
+test("every help has a usage and an example", async () => {
+	for (const [, ...words] of await commands()) {
+		const help = await helpOf(...words);
+		assert.match(help, /\nUsage:\n {2}\$ vhostctl/);
+		assert.match(help, /\nExamples:\n {2}\$ vhostctl/);
 	}
 });
 
@@ -83,7 +101,7 @@ test("package.json installs every page", () => {
 
 test("every argument in --help's usage is in the page's synopsis", async () => {
 	for (const [page, ...words] of await commands()) {
-		const help = await answer(...words, "--help");
+		const help = await helpOf(...words);
 		const usage = /\n {2}\$ vhostctl(.*)\n/.exec(help)?.[1] ?? "";
 		const text = readFileSync(projectPath("man", page), "utf8");
 		const synopsis = text.slice(
@@ -100,10 +118,10 @@ test("the exit statuses of the page are those of the errors", async () => {
 	const { ERRORS } = await import("../../src/engine/errors.ts");
 	const text = readFileSync(projectPath("man/vhostctl.1"), "utf8");
 	const part = text.slice(text.indexOf(".Sh EXIT STATUS"));
-	const told = [...part.matchAll(/^\.It (\d+)$/gm)].map(([, n]) => Number(n));
+	const listed = [...part.matchAll(/^\.It (\d+)$/gm)].map(([, n]) => Number(n));
 	const codes = new Set([0, ...Object.values(ERRORS).map(({ exit }) => exit)]);
 	assert.deepEqual(
-		told,
+		listed,
 		[...codes].sort((a, b) => a - b),
 	);
 });

@@ -32,8 +32,8 @@ const ROUNDS = Number(process.env.VHOSTCTL_TAKEOVER_ROUNDS ?? 2);
 /** Of descriptors, and of memory; Deno and sanitizers reserve more addresses than that for themselves. */
 const LIMITS =
 	"Deno" in globalThis || process.env.LD_PRELOAD
-		? ["ulimit -n 64"]
-		: ["ulimit -n 64", "ulimit -v 2500000"];
+		? ["ulimit -n 128"]
+		: ["ulimit -n 128", "ulimit -v 2500000"];
 
 function makeImage(dynasty: Dynasty): string {
 	const path = dynasty.path("disk.img");
@@ -163,7 +163,7 @@ test("a successor that cannot open or map what it is given leaves all as it was"
 		const finish = startLoads(dynasty, 10);
 		await sleep(1500); // it is not the first to connect
 		const runtime = createRuntime();
-		const options = { queues: 24, queueSize: 64, mode: "interrupt" } as const;
+		const options = { queues: 64, queueSize: 64, mode: "interrupt" } as const;
 		const frontend = await connectFrontend(runtime, dynasty.path("ram"), {
 			...{ ...options, memoryBytes: 2 * 1024 * MIB },
 		});

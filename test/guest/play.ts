@@ -14,9 +14,11 @@ import {
 import { scsiChecks } from "./scsi-checks.ts";
 import { scsiLifeChecks } from "./scsi-life-checks.ts";
 
-/** What differs over memory is seen in user-mode-linux; QEMU takes longer. */
-const backings = (kind: GuestKind) =>
-	kind === "qemu" && !SOAK ? (["file"] as const) : BACKINGS;
+/** In short: each transport over one of them. */
+function backingsOf(transport: Transport) {
+	if (SOAK) return BACKINGS;
+	return transport === "blk" ? (["file"] as const) : (["malloc"] as const);
+}
 
 const DATA = {
 	blk: [...blkChecks, ...dataChecks],
@@ -43,7 +45,7 @@ export function play(kind: GuestKind, transport: Transport): void {
 				}),
 			);
 		for (const [name, action] of dataOf(kind, transport))
-			for (const backing of backings(kind))
+			for (const backing of backingsOf(transport))
 				await check(`${name}, ${backing}`, () =>
 					action(scene, scene.disks[backing]),
 				);
