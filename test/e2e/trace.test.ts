@@ -15,6 +15,13 @@ import {
 } from "../../src/engine/vhost-user/frontend.ts";
 import { request, T_FLUSH, T_GET_ID, T_IN, T_OUT } from "../support/disk-io.ts";
 import { fails, startTestEngine, type TestEngine } from "../support/engine.ts";
+import {
+	pattern,
+	read,
+	TEST_UNIT_READY,
+	write,
+} from "../support/scsi-bench.ts";
+import { connectScsiGuest, type ScsiGuest } from "../support/scsi-guest.ts";
 
 const MIB = 1024 * 1024;
 const BLOCKS = 2048;
@@ -43,9 +50,11 @@ afterEach(async () => {
 });
 
 const context = () => ({ engine: t.engine, kill: () => {} });
-const setTrace = (size: number) =>
-	callMethod(context(), "vhostctl_set_trace", { ctrlr: "vm0", size });
-const getTrace = (more: Record<string, number> = {}): Promise<Trace> =>
+const setTrace = (size: number, ctrlr = "vm0") =>
+	callMethod(context(), "vhostctl_set_trace", { ctrlr, size });
+const getTrace = (
+	more: { ctrlr?: string; last?: number; ring?: number } = {},
+): Promise<Trace> =>
 	callMethod(context(), "vhostctl_get_trace", { ctrlr: "vm0", ...more });
 
 async function ask(): Promise<void> {
@@ -130,6 +139,59 @@ test("it is switched on and off while rings run, and described", async () => {
 		"E_NOT_FOUND",
 		/no controller no/,
 	);
+});
+
+const AT = { target: 1, lun: 2 };
+const ORDERED = 1;
+
+/** One for each way that a command goes. */
+async function askScsi(guest: ScsiGuest): Promise<void> {
+	await guest.send({ ...AT, cdb: [0x12, 0, 0, 0, 36, 0], room: 36, tag: 17n });
+	await guest.send(write(8, pattern(4096, 1), AT));
+	await guest.send(read(8, 8, { ...AT, attribute: ORDERED }));
+	await guest.send(read(BLOCKS, 1, AT));
+	await guest.send({ target: 9, cdb: TEST_UNIT_READY });
+}
+
+test("over SCSI: what the command set answers, what it hands back, and what fails", async () => {
+	const disk = { name: "unit", blockSize: 512, numBlocks: BLOCKS };
+	await t.engine.bdevs.createMalloc(disk);
+	await t.engine.createScsiController({ name: "vm1" });
+	await t.engine.addScsiLun({ name: "vm1", bdev: "unit", ...AT });
+	const path = t.engine.socketPath("vm1");
+	const guest = await connectScsiGuest(runtime, path);
+	try {
+		await guest.insist({ ...AT, cdb: TEST_UNIT_READY });
+		await setTrace(64, "vm1");
+		await askScsi(guest);
+		const trace = await getTrace({ ctrlr: "vm1", ring: 2 });
+		const requests = trace.rings[0]?.requests ?? [];
+		assert.deepEqual(
+			requests.map(({ op, offset, length, up, submitted_ns, scsi }) => [
+				...[op, offset, length, up, submitted_ns !== null],
+				...[scsi?.opcode, scsi?.status, scsi?.sense_key, scsi?.asc],
+			]),
+			[
+				["other", 0, 36, true, false, 0x12, 0, 0, 0],
+				["write", 4096, 4096, false, true, null, 0, 0, 0],
+				["read", 4096, 4096, true, true, 0x28, 0, 0, 0],
+				["other", 0, 512, true, false, 0x28, 2, 5, 0x21],
+				["other", 0, 0, true, false, 0, 0, 0, 0],
+			],
+		);
+		assert.equal(requests[0]?.scsi?.tag, "0x11");
+		assert.equal(requests[4]?.scsi?.response, 3, "BAD_TARGET");
+		const [, , ...lines] = (await report(trace)).split("\n");
+		assert.match(lines[0] ?? "", / 1:2 +0x12 +- +36 +ok /);
+		assert.match(lines[3] ?? "", / 1:2 +0x28 +- +512 +05\/21\/00 /);
+		assert.match(lines[4] ?? "", / 9:0 +0x00 +- +- +response 3 /);
+		for (const line of lines) assert(line.length <= 80, line);
+		const { traceEvents } = await chromeTrace(trace);
+		const names = traceEvents.map(({ name }) => name);
+		assert(names.includes("INQUIRY") && names.includes("read 4096"));
+	} finally {
+		await guest.close();
+	}
 });
 
 /** The Trace Event Format: complete and metadata events in the object form. */
