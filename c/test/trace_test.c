@@ -21,6 +21,7 @@ struct line {
 	struct vhc_blk *blk;
 	struct queue_outbox outbox;
 	struct queue *queue;
+	struct bdev_channel *channel;
 	struct vhc_trace *trace;
 	struct vhc_trace_record records[TRACE_SIZE];
 };
@@ -32,12 +33,12 @@ static bool line_create(struct line *line, bool packed, struct vhc_bdev *bdev)
 						 UINT64_C(1) << VIRTIO_BLK_F_DISCARD,
 				     .max_discard_sectors = 1000,
 				     .max_discard_segments = 4};
-	struct bdev_channel *channel;
 
 	*line = (struct line){.packed = packed, .guest = &line->pg.guest};
 	if (!(packed ? packed_guest_create(&line->pg, RING_ENTRIES)
 		     : guest_create(line->guest, RING_ENTRIES)) ||
-	    vhc_blk_create(&blk, &line->blk) || bdev->ops->channel_open(bdev, NULL, &channel) ||
+	    vhc_blk_create(&blk, &line->blk) ||
+	    bdev->ops->channel_open(bdev, NULL, &line->channel) ||
 	    vhc_trace_create(TRACE_SIZE, &line->trace))
 		return false;
 	line->ring = packed ? packed_guest_ring(&line->pg, GUEST_INDIRECT)
@@ -46,13 +47,14 @@ static bool line_create(struct line *line, bool packed, struct vhc_bdev *bdev)
 		return false;
 	line->queue = queue_create_blk(line->ring, line->blk, NULL, &line->outbox);
 	if (line->queue)
-		queue_set_channel(line->queue, channel);
+		queue_set_channel(line->queue, line->channel);
 	return line->queue != NULL;
 }
 
 static void line_destroy(struct line *line)
 {
 	queue_destroy(line->queue);
+	line->channel->bdev->ops->channel_close(line->channel);
 	vhc_ring_release(line->ring);
 	vhc_blk_release(line->blk);
 	vhc_trace_release(line->trace);
