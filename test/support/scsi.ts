@@ -296,6 +296,6 @@ async function transfer(
 		return { kind: "good", data: Buffer.concat(parts) };
 	} catch (error) {
 		if (!(error instanceof MediumError)) throw error;
-		return { kind: "check", sense: lu.senseOfFailure(command, error.errno) };
+		return lu.outcomeOfFailure(command, error.errno);
 	}
 }

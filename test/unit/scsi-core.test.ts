@@ -339,6 +339,9 @@ test("errors of the medium", async () => {
 
 test("no memory: BUSY, to be tried again", async () => {
 	const { send, disk } = harness();
+	disk.fail({ op: "read", errno: "ENOMEM", times: 1 });
+	assert.equal((await send(0, READ, { room: 512 })).status, 0x08);
+	assert.equal((await send(0, READ, { room: 512 })).status, 0);
 	disk.fail({ op: "flush", errno: "ENOMEM", times: 1 });
 	assert.equal((await send(0, STOP)).status, 0x08);
 	assert.equal((await send(0, STOP)).status, 0);

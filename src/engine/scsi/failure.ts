@@ -18,12 +18,8 @@ export function outcomeOfError(
 ): Outcome {
 	if (error instanceof SenseError) return { kind: "check", sense: error.sense };
 	if (error instanceof OverrunError) return { kind: "overrun" };
-	if (error instanceof MediumError) {
-		// Nothing is wrong with the disk: the initiator is to try again later.
-		if (error.errno === "ENOMEM")
-			return { kind: "status", status: STATUS.BUSY };
-		return { kind: "check", sense: senseOfFailure(command, error.errno) };
-	}
+	if (error instanceof MediumError)
+		return outcomeOfFailure(command, error.errno);
 	log?.(`SCSI command ${command.cdb.toString("hex")}: ${String(error)}`);
 	const { HARDWARE_ERROR: key } = SENSE_KEY;
 	return { kind: "check", sense: { key, asc: ASC.INTERNAL_TARGET_FAILURE } };
@@ -38,8 +34,20 @@ function reads(command: Command): boolean {
 	}
 }
 
-/** The sense of a command that the medium failed. */
-export function senseOfFailure(command: Command, errno: MediumErrno): Sense {
+/** How a command ends that the medium failed. */
+export function outcomeOfFailure(
+	command: Command,
+	errno: MediumErrno,
+): Exclude<Outcome, { kind: "transfer" }> {
+	// Nothing is wrong with the disk: the initiator is to try again later.
+	if (errno === "ENOMEM") return { kind: "status", status: STATUS.BUSY };
+	return { kind: "check", sense: senseOfFailure(command, errno) };
+}
+
+function senseOfFailure(
+	command: Command,
+	errno: Exclude<MediumErrno, "ENOMEM">,
+): Sense {
 	switch (errno) {
 		case "ENOSPC":
 			return { key: SENSE_KEY.DATA_PROTECT, asc: ASC.SPACE_ALLOCATION_FAILED };
@@ -50,9 +58,8 @@ export function senseOfFailure(command: Command, errno: MediumErrno): Sense {
 		case "EROFS":
 			return { key: SENSE_KEY.DATA_PROTECT, asc: ASC.WRITE_PROTECTED };
 		case "ENODEV":
-		case "ENOMEM":
-			// The backend is gone, or a status of BUSY was not to be had. MEDIUM NOT PRESENT
-			// is for removable media; Linux fails the command at once with this one too.
+			// The backend is gone. MEDIUM NOT PRESENT is for removable media; Linux fails the
+			// command at once with this one too.
 			return {
 				key: SENSE_KEY.HARDWARE_ERROR,
 				asc: ASC.INTERNAL_TARGET_FAILURE,

@@ -2,21 +2,13 @@
 import type { Buffer } from "node:buffer";
 import { forgetCopyResults } from "./copy-results.ts";
 import { execute, gates } from "./execute.ts";
-import { senseOfFailure } from "./failure.ts";
+import { outcomeOfFailure } from "./failure.ts";
 import { createModePages, type ModePages } from "./mode-pages.ts";
 import { operationsOf } from "./opcodes.ts";
 import type { Operation } from "./operation.ts";
 import { createReservations, type Reservations } from "./reservations.ts";
 import { ASC, type Sense } from "./sense.ts";
-import type {
-	Command,
-	Gate,
-	Host,
-	Medium,
-	MediumErrno,
-	Nexus,
-	Outcome,
-} from "./task.ts";
+import type { Command, Gate, Host, Medium, Nexus, Outcome } from "./task.ts";
 import { createUnitAttentions, type UnitAttentions } from "./unit-attention.ts";
 
 /** Work on the whole medium that goes on behind a command that has ended (SANITIZE). */
@@ -48,8 +40,8 @@ export interface LogicalUnit {
 
 	/** Executes a command; never rejects. */
 	execute(command: Command): Promise<Outcome>;
-	/** The sense of a transfer, or of another command, that the medium failed. */
-	senseOfFailure(command: Command, errno: MediumErrno): Sense;
+	/** How a transfer, or another command, ends that the medium failed. */
+	outcomeOfFailure: typeof outcomeOfFailure;
 	/** Whether reads and writes of a nexus need not be asked for. */
 	gates(nexus: Nexus): { read: Gate; write: Gate };
 	/** Whether writes may stay in a volatile cache (WCE). */
@@ -122,7 +114,7 @@ export function createLogicalUnit(options: LogicalUnitOptions): LogicalUnit {
 			return modes.descriptorSense;
 		},
 		execute: (command) => execute(unit, command, log),
-		senseOfFailure,
+		outcomeOfFailure,
 		gates: (nexus) => gates(unit, nexus),
 		nexusCame(nexus) {
 			attentions.establish(ASC.POWER_ON_OR_RESET, [nexus]);

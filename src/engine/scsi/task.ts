@@ -47,7 +47,7 @@ export type Outcome =
 	| { readonly kind: "check"; readonly sense: Sense; readonly data?: Buffer }
 	/**
 	 * The medium is to move the data between the command's buffers and the range,
-	 * which is checked; then GOOD, or the sense of senseOfFailure.
+	 * which is checked; then GOOD, or what outcomeOfFailure says.
 	 */
 	| { readonly kind: "transfer"; readonly transfer: Transfer }
 	/** The data buffer is shorter than what the CDB asks for: nothing was done. */

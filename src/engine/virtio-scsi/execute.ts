@@ -100,10 +100,8 @@ async function outcomeOf(
 	{ aborted, errno, attribute, command }: ScsiRequest,
 ): Promise<Outcome> {
 	if (aborted !== undefined) return BUSY; // which nobody gets to see
-	if (errno !== 0) {
-		const sense = unit.senseOfFailure(command, mediumErrno(errnoName(errno)));
-		return { kind: "check", sense };
-	}
+	if (errno !== 0)
+		return unit.outcomeOfFailure(command, mediumErrno(errnoName(errno)));
 	if (attribute > TASK_ATTRIBUTE.HEAD) return BAD_ATTRIBUTE;
 	return unit.execute(command);
 }
