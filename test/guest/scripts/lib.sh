@@ -100,6 +100,44 @@ verify_end() {
 	cat "$1.json"
 }
 
+# attempts COUNT read|write|flush|unmap DISK: so many requests, each for 4 KiB; prints for each
+# "good" or the error.
+attempts() {
+	for _ in $(seq "$1"); do
+		case $2 in
+		read) dd if="/dev/$3" of=/dev/null bs=4096 count=1 iflag=direct ;;
+		write) dd if=/dev/zero of="/dev/$3" bs=4096 count=1 oflag=direct ;;
+		flush) dd if=/dev/zero of="/dev/$3" bs=4096 count=1 oflag=direct conv=fsync ;;
+		unmap) blkdiscard -l 4096 "/dev/$3" ;;
+		esac 2>attempt && echo good || sed -n '1s/.*: //p' attempt
+	done
+}
+
+# read_on DISK: a read of 4 KiB in the background, into DISK.data.
+read_on() {
+	rm -f "$1.end"
+	# shellcheck disable=SC2016 # words of the other shell
+	setsid sh -c 'dd if="/dev/$0" of="$0.data" bs=4096 count=1 iflag=direct 2>"$0.err"
+		echo $? >"$0.end"' "$1" >/dev/null 2>&1 </dev/null &
+}
+
+# read_end DISK: waits for its end; prints "good" or the error.
+read_end() {
+	until [ -s "$1.end" ]; do usleep 20000; done
+	[ "$(cat "$1.end")" -eq 0 ] && echo good || sed -n '1s/.*: //p' "$1.err"
+}
+
+# differences DISK: writes a random block and reads it twice; prints for each byte that differs
+# which read it was, the position, from 1, and what was written and read, in octal.
+differences() {
+	dd if=/dev/urandom of=was bs=4096 count=1 2>/dev/null
+	dd if=was of="/dev/$1" bs=4096 oflag=direct 2>/dev/null || return
+	for read in first second; do
+		dd if="/dev/$1" of=now bs=4096 count=1 iflag=direct 2>/dev/null || return
+		cmp -l was now | sed "s/^ */$read /"
+	done
+}
+
 # dma_check_on DISK BLOCKS SLOTS: dma_check in the background, once it has begun to read.
 dma_check_on() {
 	rm -f dma_in dma_out
