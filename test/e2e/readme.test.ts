@@ -33,7 +33,7 @@ function install(dir: string): void {
 
 test("the quick tour works as it is printed", async () => {
 	const found = blocks();
-	assert.equal(found.length, 7);
+	assert.equal(found.length, 8);
 	const bin = makeTempDir();
 	const dir = makeTempDir();
 	install(bin);
@@ -68,6 +68,7 @@ test("the quick tour works as it is printed", async () => {
 			"vm0",
 			"verified: 2048 blocks, 0 bad",
 			"vm1",
+			"EE_slow0",
 			"vm2, target 5, LUN 0",
 			"verified: 512 blocks, 0 bad",
 		])
