@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, connect } from "../src/engine/control/client.ts";
 import {
+	CTRLR,
 	type Files,
 	fillFile,
 	ourTarget,
@@ -14,7 +15,6 @@ import {
 } from "./targets.ts";
 import type { Measurement, Workload } from "./workloads.ts";
 
-const CTRLR = "disk";
 const DEPTHS = [1, 8, 32, 128] as const;
 
 interface Setting {

@@ -3,7 +3,8 @@
  * What a feature costs: two drivers on the same disk, with it and without, one after the other
  * and in turns, so that what else the machine does falls on both alike.
  */
-import { ourTarget, perf, type Shape } from "./targets.ts";
+import { connect } from "../src/engine/control/client.ts";
+import { CTRLR, ourTarget, perf, type Shape } from "./targets.ts";
 import type { Workload } from "./workloads.ts";
 
 /** How the driver of one side differs from the other's, as options of vhostctl perf. */
@@ -11,6 +12,8 @@ interface Contrast {
 	readonly name: string;
 	readonly one: readonly string[];
 	readonly other: readonly string[];
+	/** The one side's last requests are kept. */
+	readonly traced?: boolean;
 }
 
 export interface Pair {
@@ -25,6 +28,7 @@ export interface Pair {
 export const PACKED = "packed / split";
 export const INFLIGHT = "in-flight on / off";
 export const LOGGING = "logging on / off";
+export const TRACING = "trace on / off";
 
 const CONTRASTS: readonly Contrast[] = [
 	{ name: PACKED, one: [], other: ["--split"] },
@@ -40,6 +44,13 @@ const CONTRASTS: readonly Contrast[] = [
 		other: ["--split"],
 	},
 	{ name: `packed, ${LOGGING}`, one: ["--log-dirty"], other: [] },
+	{
+		name: `split, ${TRACING}`,
+		one: ["--split"],
+		other: ["--split"],
+		traced: true,
+	},
+	{ name: `packed, ${TRACING}`, one: [], other: [], traced: true },
 ];
 
 const WORKLOAD: Workload = {
@@ -48,6 +59,8 @@ const WORKLOAD: Workload = {
 	blockSize: 4096,
 	depth: 32,
 };
+/** Requests kept of each ring; the command line's default. */
+const TRACE_SIZE = 256;
 const MIN_ROUNDS = 3;
 const ROUNDS_MORE = 2;
 
@@ -83,16 +96,16 @@ function spread(disk: string, contrast: string, ratios: number[]): Pair {
 
 /** One round: the side that goes first changes from round to round. */
 async function measureRound(
-	run: (driver: readonly string[]) => Promise<number>,
-	{ one, other }: Contrast,
+	run: (driver: readonly string[], traced: boolean) => Promise<number>,
+	{ one, other, traced = false }: Contrast,
 	round: number,
 ): Promise<number> {
 	if (round % 2 === 0) {
-		const first = await run(one);
-		return first / (await run(other));
+		const first = await run(one, traced);
+		return first / (await run(other, false));
 	}
-	const first = await run(other);
-	return (await run(one)) / first;
+	const first = await run(other, false);
+	return (await run(one, traced)) / first;
 }
 
 /** Measures all contrasts on all disks. `say` hears what comes next. */
@@ -105,8 +118,12 @@ export async function measurePairs(
 	for (const { name, bdev, ...options } of disks(shape)) {
 		const target = await ourTarget(`pair, ${name}`, bdev, shape, options);
 		const { disk } = target;
-		const run = async (driver: readonly string[]) =>
-			(await perf({ ...disk, driver }, WORKLOAD, shape.seconds)).iops;
+		const client = await connect(target.rpc);
+		const run = async (driver: readonly string[], traced: boolean) => {
+			const size = traced ? TRACE_SIZE : 0;
+			await client.call("vhostctl_set_trace", { ctrlr: CTRLR, size });
+			return (await perf({ ...disk, driver }, WORKLOAD, shape.seconds)).iops;
+		};
 		try {
 			for (const contrast of CONTRASTS) {
 				say(`${name}: ${contrast.name}`);
@@ -116,6 +133,7 @@ export async function measurePairs(
 				pairs.push(spread(name, contrast.name, ratios));
 			}
 		} finally {
+			client.close();
 			await target.stop();
 		}
 	}

@@ -136,6 +136,10 @@ function socketTarget(
 	};
 }
 
+/** The controller of each target of ours, and the bdev behind it. */
+export const CTRLR = "disk";
+export const BDEV = "bench";
+
 export interface OurOptions {
 	/** Behind a SCSI controller. */
 	readonly scsi?: boolean;
@@ -152,10 +156,10 @@ export async function ourTarget(
 ): Promise<Target & { readonly disk: Disk; readonly rpc: string }> {
 	const id = name.replace(/\W+/g, "-");
 	const dir = join(shape.dir, id);
-	const socket = join(dir, "disk");
+	const socket = join(dir, CTRLR);
 	const rpc = join(shape.dir, `${id}.rpc`);
 	const serve = vhostctl("serve", "-S", dir, "-r", rpc);
-	const controller = [scsi ? "--scsi" : "--blk", "disk=bench"];
+	const controller = [scsi ? "--scsi" : "--blk", `${CTRLR}=${BDEV}`];
 	const disk = ["--bdev", bdev, ...controller, "--log-level", "error"];
 	const daemon = await startDaemon(
 		pinned(TARGET_CPU, [...serve, "-m", `[${TARGET_CPU}]`, ...disk]),
