@@ -18,11 +18,13 @@ import { instructionsPerIo } from "./instructions.ts";
 import { describeMachine } from "./machine.ts";
 import { measurePairs } from "./pairs.ts";
 import { killAll } from "./process.ts";
+import { measureQos } from "./qos.ts";
 import {
 	coalescingTable,
 	goalTable,
 	measurementTable,
 	pairTable,
+	qosTable,
 } from "./report.ts";
 import { measureStart } from "./start.ts";
 import {
@@ -198,10 +200,12 @@ async function measure(
 	const coalesced = await attempt("coalescing", () =>
 		measureCoalescing(shape, files),
 	);
+	const limited = await attempt("limits", () => measureQos(shape));
 	const measured = await measureTargets(shape, files, peers);
 	return {
 		measured,
 		...(coalesced ? { coalesced } : {}),
+		...(limited ? { limited } : {}),
 		...(pairs ? { pairs } : {}),
 		...(start ? { start } : {}),
 		...(idle ? { idle } : {}),
@@ -258,7 +262,14 @@ async function main(): Promise<void> {
 	const results = await measure(shape, files, peers);
 	const text = values.json
 		? JSON.stringify(jsonOf(results), null, 2)
-		: `${describeMachine()}\n${measurementTable(results)}\n${pairTable(results)}\n${coalescingTable(results)}\n${goalTable(goals(results))}`;
+		: [
+				describeMachine(),
+				measurementTable(results),
+				pairTable(results),
+				coalescingTable(results),
+				qosTable(results),
+				goalTable(goals(results)),
+			].join("\n");
 	process.stdout.write(`${text}\n`);
 }
 

@@ -4,6 +4,7 @@ import type { Coalesced } from "./coalescing.ts";
 import type { Idle } from "./idle.ts";
 import type { Instructions } from "./instructions.ts";
 import { INFLIGHT, PACKED, type Pair } from "./pairs.ts";
+import { type Limited, offBy } from "./qos.ts";
 import type { Start } from "./start.ts";
 import type { Measurement } from "./workloads.ts";
 
@@ -17,6 +18,7 @@ export interface Results {
 	readonly pairs?: readonly Pair[];
 	readonly start?: Start;
 	readonly coalesced?: readonly Coalesced[];
+	readonly limited?: readonly Limited[];
 }
 
 export interface Goal {
@@ -114,6 +116,16 @@ function featureGoals({ pairs = [], instructions }: Results): Goal[] {
 	return [...tracked, ...measured];
 }
 
+/** What a limit says, to so many percent over a second. */
+const LIMIT_OFF_BY = 2;
+
+function limitGoals({ limited = [] }: Results): Goal[] {
+	return limited.map((one) => {
+		const name = `limit of ${one.limit} ${one.unit}: off by`;
+		return atMost(name, offBy(one), LIMIT_OFF_BY, "%");
+	});
+}
+
 export function goals(results: Results): Goal[] {
 	const against = (ours: string, theirs: string, load: string, limit: number) =>
 		atLeast(
@@ -133,6 +145,7 @@ export function goals(results: Results): Goal[] {
 			against(OURS.mallocScsi, OURS.malloc, load, SCSI_SHARE),
 		]),
 		...featureGoals(results),
+		...limitGoals(results),
 		atMost(
 			"null: instructions of the device an I/O",
 			instructions?.blk ?? Number.NaN,

@@ -92,6 +92,22 @@ export function coalescingTable({ coalesced = [] }: Results): string {
 	return table.toString();
 }
 
+/** What is reached under limits. */
+export function qosTable({ limited = [] }: Results): string {
+	const table = new Table({
+		head: head("limit", "reached", ""),
+		colAligns: ["right", "right", "right"],
+		style: { head: [], border: [], compact: true },
+	});
+	for (const { unit, limit, reached } of limited)
+		table.push([
+			`${limit} ${unit}`,
+			reached.toFixed(1),
+			`${((reached / limit) * 100).toFixed(2)}%`,
+		]);
+	return table.toString();
+}
+
 function verdict(goal: Goal): string {
 	if (Number.isNaN(goal.value)) return kleur.yellow("not measured");
 	if (isMet(goal)) return kleur.green("met");
