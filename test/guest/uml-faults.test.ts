@@ -141,7 +141,6 @@ test("one byte is falsified, of what is read or of what is written", async () =>
 	const kind = "corrupt_data" as const;
 	const corrupt = { kind, num: 1, corruptOffset: 1000, corruptValue: 0x81 };
 	for (const disk of [scene.blk, scene.scsi]) {
-		assert.deepEqual(await differences(disk), []);
 		disk.errors.inject(["read"], corrupt);
 		assert.deepEqual(await differences(disk), [["first", 1001, 0x81]]);
 		disk.errors.inject(["write"], corrupt);
@@ -149,7 +148,7 @@ test("one byte is falsified, of what is read or of what is written", async () =>
 			["first", 1001, 0x81],
 			["second", 1001, 0x81],
 		]);
-		assert.deepEqual(await differences(disk), []);
+		assert.deepEqual(disk.errors.rules(), []);
 	}
 });
 
