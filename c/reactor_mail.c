@@ -155,8 +155,9 @@ static int set_mem(struct vhc_reactor *reactor, const struct reactor_message *me
 
 	if (result)
 		return result;
-	/* Also if the miss was not told of yet: it is looked for again. */
-	message->ring->refused = message->refuse;
+	/* Also if the miss was not told of yet: it is looked for again. What is refused to a ring
+	 * that does not wait any more it may have later. */
+	message->ring->refused = message->refuse && message->ring->waits;
 	message->ring->waits = false;
 	queue->misses = false;
 	reactor_wake_queue(reactor, queue);

@@ -230,6 +230,36 @@ static void asks_for_what_is_missing(bool packed, bool slow)
 	vm_close();
 }
 
+/* What was refused when nothing waited any more is asked for when it is wanted again. */
+static void refuses_too_late(bool packed)
+{
+	struct vhc_bdev *disk = null_disk();
+
+	REQUIRE(vm_open(packed));
+	REQUIRE(start_blk(disk));
+	vhc_bdev_release(disk);
+	offer_read(0, 4096);
+	REQUIRE(misses(guest_header(vm.guest, 0), VHC_MEM_READ));
+	swap(guest_header(vm.guest, 0), RW, 0);
+	REQUIRE(misses(guest_data(vm.guest, 0), VHC_MEM_WRITE));
+	swap(guest_data(vm.guest, 0), VHC_MEM_WRITE, 0);
+	CHECK(ended(0, 4097, VIRTIO_BLK_S_OK));
+	swap(guest_data(vm.guest, 0), 0, 0);
+	swap(guest_data(vm.guest, 0), 0, 1);
+	offer_read(0, 4096);
+	REQUIRE(misses(guest_data(vm.guest, 0), VHC_MEM_WRITE));
+	swap(guest_data(vm.guest, 0), VHC_MEM_WRITE, 0);
+	CHECK(ended(0, 4097, VIRTIO_BLK_S_OK));
+	REQUIRE(vm_stop());
+	vm_close();
+}
+
+static void late_refusals(void)
+{
+	refuses_too_late(false);
+	refuses_too_late(true);
+}
+
 static void misses_of_block_rings(void)
 {
 	for (int i = 0; i < 4 && check_ok; i++)
@@ -479,6 +509,7 @@ static void tables_of_rings_are_replaced(void)
 
 int main(void)
 {
+	RUN(late_refusals);
 	RUN(misses_of_block_rings);
 	RUN(others_go_on);
 	RUN(misses_anywhere_in_a_chain);

@@ -90,6 +90,26 @@ async function startVerifying({ guest, disks }: Stage): Promise<void> {
 		await guest.run(`verify_on v_${disk} ${disk} "--offset=16M --size=8M"`);
 }
 
+async function readsOf(instance: Instance): Promise<number[]> {
+	const { bdevs } = (await instance.rpc("bdev_get_iostat", {
+		names: KINDS,
+	})) as { bdevs: { num_read_ops: number }[] };
+	return bdevs.map(({ num_read_ops }) => num_read_ops);
+}
+
+/** Waits until each disk has been read again: in a guest with an IOMMU that takes its time. */
+async function untilReadAgain({ instances }: Stage): Promise<void> {
+	const [instance] = instances;
+	if (!instance) throw new Error("no instance");
+	const before = await readsOf(instance);
+	await waitUntil(
+		async () =>
+			(await readsOf(instance)).every((n, i) => n > (before[i] ?? 0) + 64),
+		120_000,
+		() => "the disks are read again",
+	);
+}
+
 async function endVerifying({ guest, disks }: Stage): Promise<void> {
 	for (const disk of disks) {
 		const [job] = fioJobs(await guest.run(`verify_end v_${disk}`));
@@ -214,11 +234,11 @@ if (SOAK)
 				const groups = await stage.guest.run("ls /sys/kernel/iommu_groups");
 				assert.notEqual(groups.trim(), "", "the IOMMU is in use");
 				await startVerifying(stage);
-				await stage.guest.run("sleep 4");
+				await untilReadAgain(stage);
 				await endVerifying(stage);
 				await stage.guest.reset();
 				await startVerifying(stage);
-				await stage.guest.run("sleep 2");
+				await untilReadAgain(stage);
 				await endVerifying(stage);
 			},
 		));

@@ -35,9 +35,9 @@ function answerRing(
 
 /** A ring that runs, or is about to start, needs a translation. */
 export function onMiss(state: SessionState, vring: Vring, miss: Miss): void {
-	const outdated = vring.run?.view !== state.iotlb?.view();
-	if (vring.run && outdated && isKnown(state, miss)) {
-		answerRing(state, vring, false);
+	if (vring.run && isKnown(state, miss)) {
+		// One with the present view was told of it after it had asked, and went on.
+		if (vring.run.view !== state.iotlb?.view()) answerRing(state, vring, false);
 		return;
 	}
 	if (vring.miss?.iova === miss.iova && vring.miss.access === miss.access)
@@ -69,14 +69,13 @@ async function ask(
 function giveUp(
 	state: SessionState,
 	vring: Vring,
-	{ iova }: Miss,
+	{ iova, parts }: Miss,
 	reason: string,
 ): void {
 	vring.miss = undefined;
-	if (vring.run) {
-		answerRing(state, vring, true);
-		return;
-	}
+	if (vring.run) answerRing(state, vring, true);
+	// One that is being restarted asks again, if it still has to.
+	if (vring.run || !parts) return;
 	dropKick(vring);
 	logOf(state).warning(`no translation of 0x${iova.toString(16)}: ${reason}`, {
 		ring: vring.index,

@@ -29,6 +29,8 @@ export interface Miss {
 	readonly iova: bigint;
 	/** MEM_READ, MEM_WRITE. */
 	readonly access: number;
+	/** Of the ring's own parts: it does not start without. */
+	readonly parts?: true;
 }
 
 /** What a ring needs of its session. */
@@ -207,7 +209,7 @@ function findGap(vring: Vring, host: VringHost): Miss | undefined {
 	] as const;
 	for (const [part, access] of parts) {
 		const iova = iotlb.gap(address[part], BigInt(sizes[part]), access);
-		if (iova !== undefined) return { iova, access };
+		if (iova !== undefined) return { iova, access, parts: true };
 	}
 	return undefined;
 }
