@@ -314,8 +314,12 @@ bool blk_parse(const struct vhc_blk *blk, const struct blk_limits *limits, struc
 	}
 	io->status = take_status(&request);
 	io->flags &= IO_LARGE;
-	if (__builtin_expect(request.out_len < BLK_HEADER_SIZE || !blk->bdev, 0))
-		return fail(io, VHC_OP_OTHER, answer);
+	if (__builtin_expect(request.out_len < BLK_HEADER_SIZE || !blk->bdev, 0)) {
+		fail(io, VHC_OP_OTHER, answer);
+		if (request.out_len < BLK_HEADER_SIZE)
+			answer->result = -EPROTO;
+		return false;
+	}
 	take_header(&request);
 	if (request.type == VIRTIO_BLK_T_IN)
 		return parse_data(limits, io, VHC_OP_READ, request.sector, request.in,

@@ -53,6 +53,8 @@ __attribute__((noinline)) static int read_any(struct queue *queue, const struct 
 	}
 	if (result)
 		answer.result = result;
+	if (result || answer.result == -EPROTO)
+		queue_malformed(queue, head, answer.result);
 	put_refused(queue, io, &answer);
 	return 0;
 }

@@ -32,6 +32,8 @@ static int fill(struct queue *queue, const struct ring_head *head, const void *e
 		len = chain.in_len < EVENT_BYTES ? (uint32_t)chain.in_len : EVENT_BYTES;
 		iov_copy(iov + chain.num_out, chain.num_in, 0,
 			 (uint8_t *)(uintptr_t)(fits ? event : no_event), len, true);
+	} else {
+		queue_malformed(queue, head->index, result);
 	}
 	ring_put(queue->ring, head->index, len);
 	stats_count(queue->stats, VHC_OP_OTHER, 1, 0, !fits,

@@ -126,8 +126,46 @@ __attribute__((noinline)) uint32_t batch_cut(struct queue *queue, const struct r
 	return n;
 }
 
+/* ---- Requests of which nothing can be made ---- */
+
+/* How often they are told of at most: a guest must not keep the control plane busy. */
+#define MALFORMED_NS 1000000000u
+
+__attribute__((noinline)) void queue_malformed(struct queue *queue, size_t head, int error)
+{
+	struct malformed *malformed = &queue->malformed;
+
+	stats_add(&queue->stats->malformed, 1);
+	if (malformed->owed || queue->batch_start < malformed->next)
+		return;
+	*malformed = (struct malformed){.next = queue->batch_start + tick_from_ns(MALFORMED_NS),
+					.head = (uint32_t)head,
+					.error = error,
+					.owed = true};
+	queue_make_tell(queue);
+}
+
+/* Guests cause them as they like: the last slots are left to others, as by requests. */
+static bool tell_malformed(struct queue *queue, struct vhc_upcalls *upcalls)
+{
+	const struct upcall_event event = {.type = VHC_UPCALL_MALFORMED,
+					   .id = queue->ring->id,
+					   .status = queue->malformed.error,
+					   .arg = queue->malformed.head};
+	uint32_t slot;
+
+	if (queue->malformed.owed &&
+	    upcall_post_sparing(upcalls, &event, NULL, 0, TASKS_SPARE, &slot))
+		return false;
+	queue->malformed.owed = false;
+	return true;
+}
+
+/* ---- Telling ---- */
+
 bool queue_tell(struct queue *queue, struct vhc_upcalls *upcalls)
 {
+	bool told = tell_malformed(queue, upcalls);
 	const struct ring_miss *wanted = &queue->ring->wanted;
 	const struct upcall_event event = {.type = VHC_UPCALL_IOTLB_MISS,
 					   .id = queue->ring->id,
@@ -137,7 +175,7 @@ bool queue_tell(struct queue *queue, struct vhc_upcalls *upcalls)
 	if (queue->misses && upcall_post(upcalls, &event, NULL, 0, NULL, 0))
 		return false;
 	queue->misses = false;
-	return !queue->tasks || scsi_tell(queue, upcalls);
+	return (!queue->tasks || scsi_tell(queue, upcalls)) && told;
 }
 
 /* ---- Completion ---- */

@@ -29,6 +29,14 @@ enum queue_kind {
 struct lane_table;
 struct tasks;
 
+/* The last malformed request that is to be told of. */
+struct malformed {
+	uint64_t next; /* tick from which on another one is told of */
+	uint32_t head;
+	int error; /* -errno */
+	bool owed; /* its upcall */
+};
+
 /* Queues that their reactor is to look at, each in a list of its own. */
 struct queue_outbox {
 	struct queue *late;    /* completed something outside a batch, and did not publish it */
@@ -54,6 +62,7 @@ struct queue {
 	struct lane *noticed; /* with LUN_IDLE upcalls to post */
 	bool missed;	      /* events: one had no buffer */
 	bool misses;	      /* has an IOTLB_MISS upcall to post */
+	struct malformed malformed;
 
 	/* Arrays of IO_LARGE_IOV pieces for large requests; the free ones on a stack. */
 	struct iovec *large;
@@ -120,6 +129,9 @@ void queue_make_tell(struct queue *queue);
  * Returns how many.
  */
 uint32_t queue_drain(struct queue *queue);
+
+/* Counts a request of the batch of which nothing could be made, and has it told of now and then. */
+void queue_malformed(struct queue *queue, size_t head, int error);
 
 /* Posts upcalls that are owed, as far as they fit. Returns whether none is left. */
 bool queue_tell(struct queue *queue, struct vhc_upcalls *upcalls);

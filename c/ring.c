@@ -440,11 +440,11 @@ int vhc_ring_pop(struct vhc_ring *ring, struct vhc_chain *chain)
 	ring_end_batch(ring, &head, 1);
 	chain->head = head.index;
 	result = ring_map(ring, chain->head, iov, VHC_CHAIN_MAX_IOV, &mapped);
-	/* Nobody is asked for it here. */
-	if (result == -ENXIO)
-		return -EFAULT;
-	if (result)
-		return result;
+	if (result) {
+		stats_add(&ring->stats->malformed, 1);
+		/* Nobody is asked for it here. */
+		return result == -ENXIO ? -EFAULT : result;
+	}
 	chain->num_out = mapped.num_out;
 	chain->num_in = mapped.num_in;
 	chain->out_len = mapped.out_len;

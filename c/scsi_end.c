@@ -29,7 +29,8 @@ static void end_failed(struct queue *queue, struct io *io, int32_t result)
 	int again = io->flags & IO_TASK ? 0 : read_again(queue, io);
 
 	if (again) {
-		task_refuse(queue, io, again);
+		/* What the IOMMU has withdrawn since is asked for no more. */
+		task_refuse(queue, io, again == -ENXIO ? -EFAULT : again);
 		return;
 	}
 	task->counts_as = op;

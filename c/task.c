@@ -219,6 +219,7 @@ void task_finish(struct queue *queue, struct task *task, uint32_t used, uint32_t
 
 void task_refuse(struct queue *queue, struct io *io, int error)
 {
+	queue_malformed(queue, queue_head(queue, io), error);
 	ring_put(queue->ring, queue_head(queue, io), 0);
 	queue_release_iov(queue, io);
 	stats_count(queue->stats, VHC_OP_OTHER, 1, 0, 1,

@@ -316,6 +316,8 @@ struct vhc_stats {
 	uint64_t inflight;	   /* requests taken and not yet completed */
 	uint64_t calls_delayed; /* batches whose notification was put off, or sent with another's */
 	struct vhc_op_stats op[VHC_NUM_OPS];
+	uint64_t malformed; /* requests of which the device could make nothing: see
+			       VHC_UPCALL_MALFORMED; in `op` they count as others that failed */
 };
 
 struct vhc_reactor_stats {
@@ -649,6 +651,12 @@ enum vhc_upcall_type {
 	VHC_UPCALL_IO_DONE = 10,    /* id: the I/O's; status: 0 or -errno */
 	VHC_UPCALL_IOTLB_MISS = 11, /* id: ring; arg: iova; status: VHC_MEM_* that is wanted there.
 				       The ring takes nothing more until vhc_reactor_set_mem */
+	VHC_UPCALL_MALFORMED = 12,  /* id: ring; arg: the head of a chain that was no request;
+				       status: -EFAULT (memory that is not the guest's), -E2BIG (too
+				       many pieces), -ELOOP (descriptors that are no chain) or
+				       -EPROTO (too short for a header or an answer). For the first
+				       of a ring that runs, then about once a second at most while
+				       there are more: vhc_stats.malformed counts all */
 };
 
 /* What broke a ring. */

@@ -171,7 +171,9 @@ static inline bool run_random_blk(struct gen *g)
 	count_clean();
 	for (uint32_t i = 0; i < n; i++)
 		answers[i] = model_head(heads[i]);
-	return run_offered(NULL, NULL) && answers_are_the_models(heads, answers, n);
+	const uint64_t malformed = rig_malformed(&fuzz.rig) + fuzz.model.malformed;
+	return run_offered(NULL, NULL) && answers_are_the_models(heads, answers, n) &&
+	       CHECK_EQ(rig_malformed(&fuzz.rig), malformed);
 }
 
 #endif

@@ -36,7 +36,8 @@ struct model {
 	uint32_t size;
 	bool packed;
 	bool indirect;
-	bool discarded; /* parts of the disk may be zero or not */
+	uint32_t malformed; /* chains that were none, or too short for a request */
+	bool discarded;	    /* parts of the disk may be zero or not */
 };
 
 /* ---- Memory ------------------------------------------------------------------- */
@@ -328,8 +329,10 @@ static inline struct model_answer model_id(struct model *m, const struct model_c
 static inline struct model_answer model_request(struct model *m, const struct model_chain *c)
 {
 	struct virtio_blk_outhdr header;
-	if (c->out_len < sizeof(header))
+	if (c->out_len < sizeof(header)) {
+		m->malformed++;
 		return (struct model_answer){VIRTIO_BLK_S_IOERR, 1};
+	}
 	model_gather(m, c, false, 0, (uint8_t *)&header, sizeof(header));
 	switch (header.type) {
 	case VIRTIO_BLK_T_IN:
@@ -351,8 +354,10 @@ static inline struct model_answer model_request(struct model *m, const struct mo
 static inline struct model_answer model_execute(struct model *m, const struct model_chain *c,
 						bool well_formed)
 {
-	if (!well_formed || c->in_len == 0)
+	if (!well_formed || c->in_len == 0) {
+		m->malformed++;
 		return (struct model_answer){MODEL_NO_STATUS, 0};
+	}
 	struct model_answer answer = model_request(m, c);
 	uint8_t status = (uint8_t)answer.status;
 	model_gather(m, c, true, c->in_len - 1, &status, 1);

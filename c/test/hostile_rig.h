@@ -126,6 +126,11 @@ static inline void rig_take_upcall(struct hostile_rig *rig, const struct vhc_upc
 	} else if (upcall->type == VHC_UPCALL_RING_STOPPED) {
 		ring->stopped = true;
 		ring->base = (uint32_t)upcall->arg;
+	} else if (upcall->type == VHC_UPCALL_MALFORMED) {
+		const int why = upcall->status;
+		CHECK(why == -EFAULT || why == -E2BIG || why == -ELOOP || why == -EPROTO);
+		CHECK(upcall->arg < MAX_RING);
+		ring->malformed_told++;
 	} else if (rig->take) {
 		rig->take(upcall);
 	} else {
@@ -247,6 +252,7 @@ static inline void rig_new_ring(struct hostile_rig *rig, enum ring_kind kind, ui
 {
 	struct hostile_ring *ring = &rig->ring;
 	*ring = (struct hostile_ring){.kind = kind, .id = ++rig->next_id, .features = features};
+	ring->malformed_before = rig->stats->malformed;
 	ring->kick = vhc_eventfd();
 	ring->call = vhc_eventfd();
 	ring->err = vhc_eventfd();
@@ -276,14 +282,31 @@ static inline bool rig_start_ring(struct hostile_rig *rig, enum ring_kind kind, 
 	return ring->running;
 }
 
+/* Malformed requests that the device has counted since the ring was made. */
+static inline uint64_t rig_malformed(const struct hostile_rig *rig)
+{
+	return __atomic_load_n(&rig->stats->malformed, __ATOMIC_ACQUIRE) -
+	       rig->ring.malformed_before;
+}
+
+/* The first is told of at once, and none more than once. */
+static inline void check_malformed_told(const struct hostile_rig *rig, uint64_t before_stop)
+{
+	const struct hostile_ring *ring = &rig->ring;
+	CHECK(before_stop == 0 || ring->malformed_told > 0);
+	CHECK(ring->malformed_told <= rig_malformed(rig));
+}
+
 static inline void rig_stop_ring(struct hostile_rig *rig)
 {
 	struct hostile_ring *ring = &rig->ring;
 	if (!ring->id || ring->kick < 0)
 		return;
+	const uint64_t malformed = rig_malformed(rig);
 	if (ring->running) {
 		CHECK_EQ(vhc_reactor_stop_ring(rig->reactor, ring->handle), 0);
 		RIG_AWAIT(rig, ring->stopped);
+		check_malformed_told(rig, malformed);
 	}
 	if (ring->handle)
 		vhc_ring_release(ring->handle);

@@ -70,7 +70,9 @@ struct hostile_ring {
 	uint16_t used_seen;  /* chains that had come back when the case began */
 	bool running, broken, stopped;
 	int broken_status;
-	uint32_t base; /* where it stopped */
+	uint64_t malformed_before; /* vhc_stats.malformed when it was made */
+	uint32_t malformed_told;   /* upcalls about those */
+	uint32_t base;		   /* where it stopped */
 
 	/* Packed. */
 	bool packed;

@@ -99,6 +99,7 @@ static inline void snapshot(void)
 	m->packed = ring->packed;
 	m->indirect = ring->features & INDIRECT;
 	m->discarded = false;
+	m->malformed = 0;
 	memcpy(m->memory, fuzz.rig.memory, MEMORY);
 	memcpy(m->disk, (const void *)fuzz.rig.pages.addr, DISK_BYTES);
 	/* This is about to be shown. */

@@ -240,6 +240,14 @@ static inline void (*scsi_body(enum ring_kind kind))(struct gen *, struct gen_re
 				      : gen_event_body;
 }
 
+static inline uint32_t count_bad(void)
+{
+	uint32_t bad = 0;
+	for (uint32_t i = 0; i < sim.n; i++)
+		bad += !sim.commands[i].good;
+	return bad;
+}
+
 static inline bool run_random_scsi(struct gen *g)
 {
 	const enum ring_kind kind = fuzz.rig.ring.kind;
@@ -270,9 +278,11 @@ static inline bool run_random_scsi(struct gen *g)
 	count_clean();
 	if (n == 0)
 		return true;
-	return kind == REQUEST_RING   ? run_scsi_clean(g)
-	       : kind == CONTROL_RING ? run_control_clean(g)
-				      : run_event_clean(g);
+	if (kind == EVENT_RING)
+		return run_event_clean(g);
+	const uint64_t malformed = rig_malformed(&fuzz.rig) + count_bad();
+	return (kind == REQUEST_RING ? run_scsi_clean(g) : run_control_clean(g)) &&
+	       CHECK_EQ(rig_malformed(&fuzz.rig), malformed);
 }
 
 /* The sizes and the logical units that a ring has. */

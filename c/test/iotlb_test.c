@@ -24,6 +24,7 @@ static struct iommu {
 	struct slow slow;
 	struct vhc_ring *ring;
 	int kick_fd;
+	uint32_t num_refused; /* told of */
 } vm;
 
 static struct vhc_ring_config ring_config(void)
@@ -85,11 +86,17 @@ static void vm_close(void)
 	close(vm.kick_fd);
 }
 
-/* The next upcall is that this is missing. */
+/* The next upcall is that this is missing, but for those that what was refused is told by. */
 static bool misses(const void *at, uint32_t access)
 {
 	const struct vhc_upcall *up = reader_next(&vm.rig.reader, PATIENCE_MS);
 	uint64_t offset = (uint64_t)((const uint8_t *)at - vm.guest->memory);
+
+	for (; up && up->type == VHC_UPCALL_MALFORMED;
+	     up = reader_next(&vm.rig.reader, PATIENCE_MS)) {
+		CHECK_EQ(up->status, -EFAULT);
+		vm.num_refused++;
+	}
 
 	return CHECK(up) && CHECK_EQ(up->type, VHC_UPCALL_IOTLB_MISS) && CHECK_EQ(up->id, ID) &&
 	       CHECK_EQ(up->arg, IOVA + offset) && CHECK_EQ(up->status, access);
@@ -221,6 +228,7 @@ static void asks_for_what_is_missing(bool packed, bool slow)
 	swap(guest_data(vm.guest, 1), 0, 1);
 	CHECK(ended(1, 0, 0xff));
 	REQUIRE(misses(guest_header(vm.guest, 2), VHC_MEM_READ));
+	CHECK_EQ(vm.num_refused, 1);
 	CHECK(nothing_up());
 	/* One that waits does not keep a ring from being stopped. */
 	REQUIRE(vm_stop());

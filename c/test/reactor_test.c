@@ -223,6 +223,7 @@ static void offer_too_many(struct guest *guest)
 
 static void offer_twice(struct guest *guest)
 {
+	guest_request(guest, 0, false, VIRTIO_BLK_T_IN, 8, 4096);
 	guest_offer(guest, 0);
 	guest_offer(guest, 0);
 }

@@ -446,6 +446,8 @@ static void serves_raw_rings(void)
 	kick(&vm, 0);
 	REQUIRE(wait_used(&vm, &used));
 	CHECK_EQ(used.len, 0);
+	up = next_upcall(&vm, VHC_UPCALL_MALFORMED);
+	CHECK(up && up->status == -ELOOP && up->id == RING_ID);
 	stop_scsi(&vm);
 	scsi_vm_close(&vm);
 }

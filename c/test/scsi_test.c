@@ -332,6 +332,8 @@ static void refuses_short_chains(void)
 	static const uint32_t lens[][2] = {{50, 108}, {51, 107}, {51, 0}, {0, 108}, {1, 1}};
 	struct scsi_vm vm;
 	struct vring_used_elem used;
+	const struct vhc_upcall *up;
+	uint32_t told = 0;
 
 	REQUIRE(ram_vm(&vm));
 	command(&vm, 0);
@@ -344,6 +346,13 @@ static void refuses_short_chains(void)
 		CHECK_EQ(guest_response(&vm.guest, 0)->response, 0xff);
 	}
 	CHECK_EQ(counter(&vm.guest.stats->op[VHC_OP_OTHER].errors), 5);
+	CHECK_EQ(counter(&vm.guest.stats->malformed), 5);
+	/* One a second, and this may take some. */
+	while ((up = reader_next(&vm.rig.reader, 20))) {
+		CHECK(up->type == VHC_UPCALL_MALFORMED && up->status == -EPROTO);
+		told++;
+	}
+	CHECK(told >= 1 && told <= 5);
 	scsi_vm_destroy(&vm);
 }
 

@@ -10,6 +10,7 @@ import {
 	UPCALL_IOTLB_MISS,
 	UPCALL_LOAD_DONE,
 	UPCALL_LUN_IDLE,
+	UPCALL_MALFORMED,
 	UPCALL_MESSAGE,
 	UPCALL_REQUEST,
 	UPCALL_RING_BROKEN,
@@ -58,6 +59,8 @@ export interface RingHandlers extends Partial<RequestHandlers> {
 	onBroken(errno: number, reason: number): void;
 	/** Its view lacks iova, wanted with access (MEM_*): it waits for reactorSetMem. */
 	onMiss?(iova: bigint, access: number): void;
+	/** The chain `head` was no request: the first, or one a second. errno: positive. */
+	onMalformed?(errno: number, head: number): void;
 }
 
 /** One per process that needs the library's events: the upcall ring and the transport. */
@@ -149,6 +152,8 @@ function routeRing(
 	else if (type === UPCALL_LUN_IDLE) ring?.onLunIdle?.(Number(arg));
 	else if (type === UPCALL_ABORTED) ring?.onAborted?.(Number(arg), status);
 	else if (type === UPCALL_IOTLB_MISS) ring?.onMiss?.(arg, status);
+	else if (type === UPCALL_MALFORMED)
+		ring?.onMalformed?.(Math.abs(status), Number(arg));
 }
 
 function route(routes: Routes, upcall: Upcall, delivery: Delivery): void {

@@ -35,6 +35,7 @@ const NOTIFICATIONS = [
 	"batches",
 	"busy_ns",
 	"inflight",
+	"malformed",
 ] as const;
 type Counter = (typeof NOTIFICATIONS)[number];
 

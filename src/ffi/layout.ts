@@ -111,6 +111,7 @@ export const LAYOUTS = {
 		inflight: "u64",
 		calls_delayed: "u64",
 		op: [vhc_op_stats, NUM_OPS],
+		malformed: "u64",
 	}),
 	vhc_reactor_stats: struct({
 		busy_ns: "u64",

@@ -42,6 +42,7 @@ export const UPCALL_LUN_IDLE = 8;
 export const UPCALL_ABORTED = 9;
 export const UPCALL_IO_DONE = 10;
 export const UPCALL_IOTLB_MISS = 11;
+export const UPCALL_MALFORMED = 12;
 
 export const BREAK_AVAIL_INDEX = 1;
 export const BREAK_HEAD_RANGE = 2;

@@ -43,6 +43,18 @@ interface Line {
 	readonly repeated?: number;
 }
 
+/** What is looked at of vhostctl_get_stats. */
+interface GuestStats {
+	readonly controllers: readonly {
+		readonly sessions: readonly {
+			readonly rings: readonly {
+				readonly malformed: number;
+				readonly ops: { readonly other: { readonly errors: number } };
+			}[];
+		}[];
+	}[];
+}
+
 /** What a server has written so far: each line is an object. */
 function linesOf({ process: { stderr } }: Instance): Line[] {
 	const whole = stderr().slice(0, stderr().lastIndexOf("\n") + 1);
@@ -223,6 +235,76 @@ test("a ring that is broken again and again is told of with the reason", async (
 		assert.equal(typeof session, "number");
 		assert.match(msg, /^broken: the available index is further ahead than/);
 	}
+});
+
+/** Sets ring 0 up with 1024 entries of which so many are offered, and none is in the memory. */
+async function offerNonsense(
+	peer: RawPeer,
+	{ addr, fd, size }: Pages,
+	count: number,
+): Promise<void> {
+	const place = { desc: addr, avail: addr + 16384n, used: addr + 24576n };
+	const descriptor = Buffer.alloc(16);
+	descriptor.writeBigUInt64LE(size, 0);
+	descriptor.writeUInt32LE(512, 8);
+	const heads = Buffer.alloc(4 + 2 * count);
+	heads.writeUInt16LE(count, 2);
+	for (let i = 0; i < count; i++) {
+		native.copyIn(place.desc + 16n * BigInt(i), descriptor);
+		heads.writeUInt16LE(i, 4 + 2 * i);
+	}
+	native.copyIn(place.avail, heads);
+	const region = { gpa: 0n, userAddr: addr, size, offset: 0n };
+	await say(peer, "SET_MEM_TABLE", encodeMemory([region]), [fd]);
+	await say(peer, "SET_VRING_NUM", encodeState({ index: 0, num: 1024 }));
+	await say(peer, "SET_VRING_BASE", encodeState({ index: 0, num: 0 }));
+	const address = encodeAddress({ index: 0, flags: 0, log: 0n, ...place });
+	await say(peer, "SET_VRING_ADDR", address);
+	const kick = native.eventfd();
+	await say(peer, "SET_VRING_KICK", encodeFdIndex(0, true), [kick]);
+	native.eventfdSignal(kick);
+	native.fdClose(kick);
+	const used = () => native.copyOut(place.used + 2n, 2).readUInt16LE();
+	await waitUntil(
+		async () => used() === count,
+		PATIENCE_MS,
+		() => `${used()} requests came back`,
+	);
+}
+
+test("a thousand malformed requests are counted, and told of in a few lines", async () => {
+	const times = 1000;
+	const pages = native.pagesAlloc({
+		size: 1n << 20n,
+		pageSize: 4096n,
+		flags: PAGES_SHARED,
+	});
+	const lines = await logged(DISK, async (server, connect) => {
+		const peer = connect();
+		await negotiate(peer);
+		await offerNonsense(peer, pages, times);
+		const stats = await server.rpc("vhostctl_get_stats", { name: "vm0" });
+		const { rings } = (stats as GuestStats).controllers[0]?.sessions[0] ?? {};
+		assert.equal(rings?.[0]?.malformed, times);
+		assert.equal(rings?.[0]?.ops.other.errors, times);
+		const exposition = await server.rpc("vhostctl_get_metrics");
+		assert.match(
+			JSON.stringify(exposition),
+			/vhostctl_ring_malformed_requests_total\{[^}]*vm0[^}]*\} 1000\b/,
+		);
+		await peer.close();
+	});
+	native.pagesFree(pages);
+	const told = lines.filter(({ level }) => level === "warning");
+	assert(told.length >= 1 && told.length <= 5, `${told.length} lines`);
+	for (const { controller, session, ring } of told)
+		assert.deepEqual([controller, session, ring], ["vm0", 1, 0]);
+	assert.equal(told[0]?.kind, "request-malformed-address");
+	assert.match(
+		told[0]?.msg ?? "",
+		/^malformed request \(head \d+\): its chain is about memory that is not the guest's \(EFAULT\); \d+ so far$/,
+	);
+	assert.match(told.at(-1)?.msg ?? "", /; 1000 so far$/);
 });
 
 test("a front end that connects and fails in a loop takes few lines", async () => {

@@ -21,7 +21,7 @@ import {
 } from "../../src/engine/vhost-user/messages.ts";
 import { VIRTIO_F } from "../../src/engine/virtio/features.ts";
 import { native, type Pages } from "../../src/ffi/native.ts";
-import { within } from "../support/processes.ts";
+import { waitUntil, within } from "../support/processes.ts";
 import {
 	ack,
 	enable,
@@ -384,6 +384,47 @@ test("a ring that the driver corrupts is reported once and serves again after a 
 	assert.equal(session.rings[0]?.broken, false);
 	native.fdClose(kick);
 	await assertNothingLeft(peer);
+});
+
+test("malformed requests are told of with the reason and the count, the rest at the stop", async () => {
+	const { peer } = bench.connect();
+	await running(peer, 0);
+	const { desc, avail, used } = address(0);
+	const offer = async (to: number): Promise<void> => {
+		const heads = Buffer.alloc(4 + 2 * SIZE);
+		heads.writeUInt16LE(to, 2);
+		for (let i = 0; i < SIZE; i++) heads.writeUInt16LE(i, 4 + 2 * i);
+		native.copyIn(avail, heads);
+		assert.equal(await wire(peer, "SET_VRING_KICK", 0), 0n);
+		await waitUntil(
+			async () => native.copyOut(used + 2n, 2).readUInt16LE() === to,
+			5000,
+			() => "the requests come back",
+		);
+	};
+	// Descriptors that go round in circles.
+	const circle = Buffer.alloc(16);
+	circle.writeUInt32LE(16, 8);
+	circle.writeUInt16LE(1, 12);
+	for (let i = 0; i < SIZE; i++) {
+		circle.writeUInt16LE(i, 14);
+		native.copyIn(desc + 16n * BigInt(i), circle);
+	}
+	const reports = () =>
+		bench.device.logged.filter((line) => /malformed/.test(line));
+	await offer(1);
+	await waitUntil(
+		async () => reports().length > 0,
+		5000,
+		() => "the first is told of",
+	);
+	assert.match(
+		reports()[0] ?? "",
+		/malformed request \(head 0\): its descriptors make no chain \(ELOOP\); 1 so far/,
+	);
+	await offer(SIZE);
+	await assertNothingLeft(peer);
+	assert.match(reports().at(-1) ?? "", /; 8 so far$/);
 });
 
 test("connections to one device are independent", async () => {

@@ -129,6 +129,7 @@ function snapshot(disks: number, uptime: number, count: number): Snapshot {
 							batches: count,
 							busy_ns: 0,
 							inflight: 0,
+							malformed: 0,
 							ops: ops(i),
 						},
 					],

@@ -54,6 +54,11 @@ const RING = [
 		"Batches whose call coalescing put off, or sent with another's.",
 		"calls_delayed",
 	),
+	counted(
+		"malformed_requests_total",
+		"Requests of which the device could make nothing.",
+		"malformed",
+	),
 	counted("batches_total", "Batches of requests taken.", "batches"),
 	counted("busy_seconds_total", "Time in batches.", "busy_ns", NS),
 	gauge<RingReading>(

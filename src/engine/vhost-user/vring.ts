@@ -16,6 +16,7 @@ import { type CallRelay, relayCalls } from "./inband.ts";
 import type { Inflight } from "./inflight.ts";
 import type { Iotlb } from "./iotlb.ts";
 import type { DirtyLog } from "./log.ts";
+import { type MalformedRequests, watchMalformed } from "./malformed.ts";
 import type { GuestMemory } from "./memory.ts";
 import {
 	F_PROTOCOL_FEATURES,
@@ -63,6 +64,7 @@ interface Run {
 	view: bigint;
 	/** Tells calls in messages. */
 	readonly relay: CallRelay | undefined;
+	readonly malformed: MalformedRequests;
 	/** Where it goes on, once the reactor gave the ring back. */
 	readonly stopped: Promise<number>;
 }
@@ -220,11 +222,16 @@ async function start(vring: Vring, host: VringHost): Promise<Run> {
 	const stopped = new Promise<number>((resolve) => {
 		onStopped = resolve;
 	});
+	const malformed = watchMalformed(device.statsPage(session, vring.index));
 	const eventId = runtime.registerRing({
 		...device.requestHandlers?.(session, vring.index),
 		onStopped,
 		onBroken: (errno, reason) => markBroken(vring, host, errno, reason),
 		onMiss: (iova, access) => host.onMiss(vring, { iova, access }),
+		onMalformed(errno, head) {
+			const { kind, text } = malformed.describe(errno, head);
+			report(vring, host, kind, text);
+		},
 	});
 	let handle: bigint | undefined;
 	let relay: CallRelay | undefined;
@@ -235,7 +242,15 @@ async function start(vring: Vring, host: VringHost): Promise<Run> {
 		const { index } = vring;
 		const running = await device.startRing(session, index, handle, node);
 		trace(vring, host, `starts on reactor ${running.reactor}`);
-		return { handle, view: memoryOf(host), eventId, running, relay, stopped };
+		return {
+			handle,
+			view: memoryOf(host),
+			eventId,
+			running,
+			relay,
+			malformed,
+			stopped,
+		};
 	} catch (error) {
 		runtime.unregisterRing(eventId);
 		relay?.close();
@@ -398,6 +413,8 @@ export async function halt(vring: Vring, host: VringHost): Promise<void> {
 	trace(vring, host, `stopped at ${vring.base}`);
 	vring.run = undefined;
 	host.runtime.unregisterRing(run.eventId);
+	const rest = run.malformed.rest();
+	if (rest) report(vring, host, rest.kind, rest.text);
 	run.relay?.close();
 	native.ringRelease(run.handle);
 	host.device.ringStopped?.(host.session, vring.index);

@@ -53,6 +53,8 @@ const ring = object({
 	batches: number,
 	busy_ns: number,
 	inflight: number,
+	/** Requests of which the device could make nothing; they count among `other` too. */
+	malformed: number,
 	ops: operations,
 });
 
