@@ -123,8 +123,16 @@ async function playAlone(rig: Rig, ctrlr: string, disk: string): Promise<void> {
 async function playMany(rig: Rig, ctrlr: string, disk: string): Promise<void> {
 	const options = `--rw=randread --iodepth=8 --offset=${4 * MIB} --size=128k`;
 	const requests = await during(rig, ctrlr, `fio_jobs "${options}" ${disk}`);
+	// The kernel may merge neighbours.
+	const blocks = requests.flatMap((request) =>
+		Array.from({ length: request.length / (4 * KIB) }, (_, i) => ({
+			...request,
+			offset: request.offset + i * 4 * KIB,
+			length: 4 * KIB,
+		})),
+	);
 	assert.deepEqual(
-		requests.toSorted((a, b) => a.offset - b.offset).map(brief),
+		blocks.toSorted((a, b) => a.offset - b.offset).map(brief),
 		Array.from(
 			{ length: 32 },
 			(_, i) => `read ${4 * MIB + i * 4 * KIB} ${4 * KIB} ok`,
