@@ -278,6 +278,8 @@ test("a disk that is not there, and one that goes away, are told", async () => {
 test("another program's disk is driven as well", async () => {
 	const dir = makeTempDir();
 	const path = join(dir, "peer");
+	writeFileSync(join(dir, "img"), "");
+	truncateSync(join(dir, "img"), DISK);
 	const daemon = startProcess("qemu-storage-daemon", [
 		...["--blockdev", `file,filename=${join(dir, "img")},node-name=n`],
 		...[
@@ -286,8 +288,6 @@ test("another program's disk is driven as well", async () => {
 		],
 	]);
 	try {
-		writeFileSync(join(dir, "img"), "");
-		truncateSync(join(dir, "img"), DISK);
 		const verify = ["--rw", "write", "--verify", "crc32c", "--json"];
 		const load = ["perf", "--socket", path, ...verify];
 		await waitUntil(
