@@ -33,10 +33,10 @@ test("a guest reads and writes with in-band notifications", async () => {
 			const { INBAND_NOTIFICATIONS } = PROTOCOL_FEATURES;
 			assert(session);
 			assert.notEqual(session.protocolFeatures & INBAND_NOTIFICATIONS, 0n);
-			await guest.run("dd if=/dev/urandom of=/dev/work/data bs=1M count=16");
-			await guest.run("dd if=/dev/work/data of=/dev/vda bs=64k oflag=direct");
+			await guest.run("dd if=/dev/urandom of=data bs=1M count=16");
+			await guest.run("dd if=data of=/dev/vda bs=64k oflag=direct");
 			await guest.run(
-				"dd if=/dev/vda bs=4k count=4096 iflag=direct | cmp - /dev/work/data",
+				"dd if=/dev/vda bs=4k count=4096 iflag=direct | cmp - data",
 			);
 			assert.equal(session.rings[0]?.broken, false);
 			await guest.powerOff();

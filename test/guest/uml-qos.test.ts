@@ -27,23 +27,40 @@ async function fio(guest: Guest, options: string) {
 	return jobs[0];
 }
 
-/** The limit holds; how near a guest comes to it is the machine's. */
+/** fio counts what ended; at the end of its time requests are still under way. */
 function isAbout(measured: number, limit: number): void {
 	assert(measured <= limit * 1.03, `${measured} of ${limit}`);
-	assert(measured >= limit * 0.05, `${measured} of ${limit}`);
+	assert(measured >= limit * 0.3, `${measured} of ${limit}`);
+}
+
+/** Measures again if the machine was too busy to come near the limit, which always holds. */
+async function measures(
+	limit: number,
+	measure: () => Promise<number>,
+): Promise<void> {
+	for (let left = 4; left > 0; left--) {
+		const measured = await measure();
+		assert(measured <= limit * 1.03, `${measured} of ${limit}`);
+		if (measured >= limit * 0.3) return;
+	}
+	isAbout(await measure(), limit);
 }
 
 async function playLimits(engine: Engine, guest: Guest): Promise<void> {
 	const set = (limits: object) => engine.bdevs.setQos("disk", limits);
 	await set({ ios: 400 });
-	const ios = await fio(guest, "--rw=randread --iodepth=8");
-	isAbout(ios.read.iops, 400);
-	// Little's law: eight requests under way at 400 a second are 20 ms each.
-	isAbout(8e9 / ios.read.clat_ns.mean, 400);
+	await measures(400, async () => {
+		const { read } = await fio(guest, "--rw=randread --iodepth=8");
+		// Little's law: eight requests under way at 400 a second are 20 ms each.
+		assert(8e9 / read.clat_ns.mean <= 400 * 1.03, `${read.clat_ns.mean} ns`);
+		return read.iops;
+	});
 	await set({ ios: 0, readBytes: 4 * MIB, writeBytes: 8 * MIB });
-	const both = await fio(guest, "--rw=randrw --bs=16k --iodepth=8");
-	isAbout(both.read.bw_bytes, 4 * MIB);
-	assert(both.write.bw_bytes <= 8 * MIB * 1.03);
+	await measures(4 * MIB, async () => {
+		const both = await fio(guest, "--rw=randrw --bs=16k --iodepth=8");
+		assert(both.write.bw_bytes <= 8 * MIB * 1.03);
+		return both.read.bw_bytes;
+	});
 	await set({ readBytes: 0, writeBytes: 0 });
 	const free = await fio(guest, "--rw=randread --iodepth=8");
 	assert(free.read.iops > 1000, `${free.read.iops}`);
