@@ -5,7 +5,6 @@ import { callMethod } from "../engine/control/methods.ts";
 import { createLogger, parseCpumask, startEngine } from "../engine/engine.ts";
 import { type Call, parseBdevSpec } from "./bdev-kinds.ts";
 import type { Given } from "./command.ts";
-import type { ControllerParams } from "./controllers.ts";
 import { printJson, printLine } from "./output.ts";
 import { defaultStateDir, makeRuntimeDir } from "./paths.ts";
 import { onSignal } from "./signals.ts";
@@ -16,7 +15,7 @@ import { onSignal } from "./signals.ts";
  */
 export async function serveOne(
 	given: Given,
-	{ ctrlr: name, cpumask }: ControllerParams,
+	{ ctrlr: name, cpumask }: { ctrlr: string; cpumask?: string | undefined },
 	specs: readonly string[],
 	calls: (bdevs: readonly string[]) => readonly Call[],
 ): Promise<void> {
