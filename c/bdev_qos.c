@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Quality of service: a backend in front of another that holds reads and writes back
- * until its limits let them go. It is there only while a limit is set: a bdev without one
- * is reached directly (reactor_channels.c).
- *
- * Each lane has its reads and its writes wait in the order they came; the lanes of a channel
- * take turns. A channel that waits asks its reactor to be polled when the next one may go.
+ * until its limits let them go (held.h). It is there only while a limit is set: a bdev
+ * without one is reached directly (reactor_channels.c). A channel that waits asks its
+ * reactor to be polled when the next one may go.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -13,8 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "lane.h"
-#include "pace.h"
+#include "held.h"
 #include "tick.h"
 
 /* Requests that are passed on together. */
@@ -31,8 +28,7 @@ struct qos {
 
 struct qos_channel {
 	struct bdev_channel channel;
-	struct lane *last; /* of a ring of lanes that wait; the one after it is next; or NULL */
-	uint32_t num_lanes;
+	struct held_lanes held;
 	uint32_t changes;	  /* of limits, when it looked */
 	struct qos_channel *next; /* under the lock */
 };
@@ -47,32 +43,14 @@ static struct qos_channel *own(struct bdev_channel *channel)
 	return (struct qos_channel *)channel;
 }
 
-/* ---- Requests ---- */
+/* ---- Waiting ---- */
 
-static struct pace_request request_of(const struct io *io)
+/* Says what the channel has in flight: what it holds. */
+static void note_held(struct bdev_channel *channel)
 {
-	return (struct pace_request){
-	    .bytes = io->len, .arrival = pace_moment(io->start), .write = io->op == VHC_OP_WRITE};
-}
-
-/* While a request is held, its `backend` is the one behind it. */
-static struct io *next_of(const struct io *io)
-{
-	return (struct io *)(uintptr_t)io->backend;
-}
-
-static void set_next(struct io *io, const struct io *next)
-{
-	io->backend = (uint64_t)(uintptr_t)next;
-}
-
-/* Passes requests on: they are the base's from here. */
-static void pass_on(struct bdev_channel *channel, struct io *const *ios, uint32_t n)
-{
-	struct bdev_channel *base = channel->base;
-
-	if (n > 0)
-		base->bdev->ops->submit(base, ios, n);
+	channel->inflight = own(channel)->held.num_requests;
+	if (channel->inflight == 0)
+		channel->due = 0;
 }
 
 /* Has the channel polled at a moment, if that is before all for which it waits. */
@@ -88,116 +66,16 @@ static void wait_for(struct bdev_channel *channel, uint64_t moment, uint64_t now
 		channel->due = due;
 }
 
-/* ---- Lanes that wait ---- */
+/* ---- Requests ---- */
 
-static void link_lane(struct qos_channel *channel, struct lane *lane)
+/* Passes requests on: they are the base's from here. */
+static void pass_on(struct bdev_channel *channel, struct io *const *ios, uint32_t n)
 {
-	struct lane *last = channel->last;
+	struct bdev_channel *base = channel->base;
 
-	lane->held.next = last ? last->held.next : lane;
-	if (last)
-		last->held.next = lane;
-	channel->last = lane;
-	channel->num_lanes++;
-	pace_wait(&qos_of(&channel->channel)->pace, &lane->held.flow, true);
+	if (n > 0)
+		base->bdev->ops->submit(base, ios, n);
 }
-
-static void unlink_lane(struct qos_channel *channel, struct lane *lane)
-{
-	struct lane *before = channel->last;
-
-	while (before->held.next != lane)
-		before = before->held.next;
-	before->held.next = lane->held.next;
-	if (channel->last == lane)
-		channel->last = before == lane ? NULL : before;
-	channel->num_lanes--;
-	pace_wait(&qos_of(&channel->channel)->pace, &lane->held.flow, false);
-}
-
-static bool has_held(const struct lane *lane)
-{
-	return lane->held.first[0] || lane->held.first[1];
-}
-
-static void hold_back(struct qos_channel *channel, struct io *io)
-{
-	struct lane *lane = io->lane;
-	const bool write = io->op == VHC_OP_WRITE;
-
-	if (!has_held(lane))
-		link_lane(channel, lane);
-	set_next(io, NULL);
-	if (lane->held.first[write])
-		set_next(lane->held.last[write], io);
-	else
-		lane->held.first[write] = io;
-	lane->held.last[write] = io;
-	channel->channel.inflight++;
-}
-
-/* Takes the first of a lane's reads or writes, which there is. */
-static struct io *take_first(struct qos_channel *channel, struct lane *lane, bool write)
-{
-	struct io *io = lane->held.first[write];
-
-	lane->held.first[write] = next_of(io);
-	lane->held.writes = !write; /* the others are next */
-	channel->channel.inflight--;
-	return io;
-}
-
-/* Takes one of a lane's that may go now; NULL: none may before *again. */
-static struct io *take_due(struct qos_channel *channel, struct lane *lane, uint64_t now,
-			   uint64_t *again)
-{
-	struct pace *pace = &qos_of(&channel->channel)->pace;
-
-	for (uint32_t i = 0; i < 2; i++) {
-		const bool write = lane->held.writes ^ (i > 0);
-		struct pace_request request;
-		uint64_t moment;
-
-		if (!lane->held.first[write])
-			continue;
-		request = request_of(lane->held.first[write]);
-		if (pace_take(pace, &lane->held.flow, &request, now, &moment))
-			return take_first(channel, lane, write);
-		if (pace_after(*again, moment))
-			*again = moment;
-	}
-	return NULL;
-}
-
-/* Takes up to BATCH requests that may go, from each lane in turn. */
-static uint32_t take_batch(struct qos_channel *channel, struct io **ios)
-{
-	const uint64_t now = pace_moment(tick_now());
-	uint64_t again = now + LOOK_AGAIN;
-	uint32_t fruitless = 0;
-	uint32_t n = 0;
-
-	while (n < BATCH && fruitless < channel->num_lanes) {
-		struct lane *lane = channel->last->held.next;
-		struct io *io = take_due(channel, lane, now, &again);
-
-		if (io) {
-			ios[n++] = io;
-			fruitless = 0;
-		} else {
-			fruitless++;
-		}
-		channel->last = lane;
-		if (!has_held(lane))
-			unlink_lane(channel, lane);
-	}
-	channel->channel.due = 0;
-	if (channel->num_lanes > 0)
-		wait_for(&channel->channel, again, now);
-	return n;
-}
-
-/* ---- A channel ---- */
 
 static bool is_limited(const struct io *io)
 {
@@ -215,7 +93,7 @@ static bool may_go(struct bdev_channel *channel, const struct io *io, uint64_t n
 		return true;
 	if (held->first[io->op == VHC_OP_WRITE])
 		return false;
-	request = request_of(io);
+	request = held_request(io);
 	if (pace_take(&qos_of(channel)->pace, &held->flow, &request, now, &again))
 		return true;
 	wait_for(channel, again, now);
@@ -230,7 +108,8 @@ static void qos_submit(struct bdev_channel *channel, struct io *const *ios, uint
 
 	for (uint32_t i = 0; i < n; i++) {
 		if (!may_go(channel, ios[i], now)) {
-			hold_back(own(channel), ios[i]);
+			held_add(&own(channel)->held, ios[i]);
+			channel->inflight++;
 			continue;
 		}
 		go[num++] = ios[i];
@@ -240,6 +119,20 @@ static void qos_submit(struct bdev_channel *channel, struct io *const *ios, uint
 		}
 	}
 	pass_on(channel, go, num);
+}
+
+/* Takes what may go by now, and waits for the next. */
+static uint32_t take_batch(struct bdev_channel *channel, struct io **ios)
+{
+	const uint64_t now = pace_moment(tick_now());
+	uint64_t again = now + LOOK_AGAIN;
+	uint32_t n = held_take_due(&own(channel)->held, now, &again, ios, BATCH);
+
+	channel->due = 0;
+	note_held(channel);
+	if (channel->inflight > 0)
+		wait_for(channel, again, now);
+	return n;
 }
 
 static uint32_t qos_poll(struct bdev_channel *channel)
@@ -254,90 +147,56 @@ static uint32_t qos_poll(struct bdev_channel *channel)
 		return 0;
 	own(channel)->changes = changes;
 	do {
-		n = take_batch(own(channel), ios);
+		n = take_batch(channel, ios);
 		pass_on(channel, ios, n);
 		total += n;
 	} while (n == BATCH);
 	return total;
 }
 
-static void note_empty(struct qos_channel *channel)
+static bool is_any(const struct io *io)
 {
-	if (channel->num_lanes == 0)
-		channel->channel.due = 0;
+	(void)io;
+	return true;
 }
 
 /* They count: what comes after them waits the longer. */
 static void qos_let_go(struct bdev_channel *channel, struct lane *lane)
 {
 	const uint64_t now = pace_moment(tick_now());
+	struct io *io = held_take(&own(channel)->held, lane, is_any);
 	struct io *ios[BATCH];
-	uint32_t n = 0;
 
-	if (!has_held(lane))
-		return;
-	unlink_lane(own(channel), lane);
-	note_empty(own(channel));
-	while (has_held(lane)) {
-		ios[n] = take_first(own(channel), lane, !lane->held.first[0]);
-		const struct pace_request request = request_of(ios[n++]);
-
-		pace_charge(&qos_of(channel)->pace, &request, now);
-		if (n == BATCH) {
-			pass_on(channel, ios, n);
-			n = 0;
-		}
-	}
-	pass_on(channel, ios, n);
-}
-
-/* Takes those that are wanted out of a lane's reads or writes, and adds them to a list. */
-static void take_wanted(struct qos_channel *channel, struct lane *lane, bool write,
-			bool (*wanted)(const struct io *io), struct io **list)
-{
-	struct io *io = lane->held.first[write];
-	struct io *kept = NULL;
-
-	lane->held.first[write] = NULL;
+	note_held(channel);
 	while (io) {
-		struct io *next = next_of(io);
+		uint32_t n = 0;
 
-		if (wanted(io)) {
-			set_next(io, *list);
-			*list = io;
-			channel->channel.inflight--;
-		} else {
-			if (kept)
-				set_next(kept, io);
-			else
-				lane->held.first[write] = io;
-			set_next(io, NULL);
-			kept = io;
+		for (; io && n < BATCH; io = held_next(io)) {
+			const struct pace_request request = held_request(io);
+
+			pace_charge(&qos_of(channel)->pace, &request, now);
+			ios[n++] = io;
 		}
-		io = next;
+		pass_on(channel, ios, n);
 	}
-	lane->held.last[write] = kept;
 }
 
 static void qos_cancel(struct bdev_channel *channel, struct lane *lane,
 		       bool (*wanted)(const struct io *io))
 {
-	struct io *list = NULL;
-	struct io *io;
+	struct io *io = held_take(&own(channel)->held, lane, wanted);
 
-	if (!has_held(lane))
-		return;
-	take_wanted(own(channel), lane, false, wanted, &list);
-	take_wanted(own(channel), lane, true, wanted, &list);
-	if (!has_held(lane))
-		unlink_lane(own(channel), lane);
-	note_empty(own(channel));
-	while ((io = list)) {
-		list = next_of(io);
+	note_held(channel);
+	while (io) {
+		struct io *next = held_next(io);
+
 		io->result = -ECANCELED;
 		io_complete(io);
+		io = next;
 	}
 }
+
+/* ---- A channel ---- */
 
 static int qos_channel_open(struct vhc_bdev *bdev, struct bdev_channel *base,
 			    struct bdev_channel **out)
@@ -356,6 +215,7 @@ static int qos_channel_open(struct vhc_bdev *bdev, struct bdev_channel *base,
 		free(channel);
 		return result;
 	}
+	channel->held.pace = &qos->pace;
 	pthread_mutex_lock(&qos->lock);
 	channel->next = qos->channels;
 	qos->channels = channel;

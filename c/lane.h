@@ -30,7 +30,7 @@ enum lane_end {
 	LANE_STACK,  /* a bdev's, to what it stacks on: see stack.h */
 };
 
-/* What bdev_qos.c holds back of a lane: its reads, and its writes. */
+/* What limits hold back of a lane (held.h): its reads, and its writes. */
 struct held {
 	struct io *first[2]; /* NULL: none; by whether they are writes */
 	struct io *last[2];
