@@ -2,9 +2,9 @@
 /* A bdev that fails, keeps, or falsifies what it is asked, by rules (error_rules.h). */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "error_rules.h"
+#include "falsify.h"
 #include "stack.h"
 
 struct error_bdev {
@@ -47,72 +47,13 @@ static void fail(struct error_channel *error, struct io *io, int32_t result)
 	io_complete(io);
 }
 
-/* The byte at an offset of the data of a request, or NULL. */
-static uint8_t *byte_at(const struct io *io, uint64_t offset)
-{
-	for (uint32_t i = 0; i < io->iovcnt; i++) {
-		if (offset < io->iov[i].iov_len)
-			return (uint8_t *)io->iov[i].iov_base + offset;
-		offset -= io->iov[i].iov_len;
-	}
-	return NULL;
-}
-
 static void done(struct stack_channel *stack, struct child *child)
 {
 	struct error_channel *error = (struct error_channel *)stack;
-	uint8_t *byte;
 
 	error->depth--;
-	if (child->corrupt_value && child->io.op == VHC_OP_READ && child->io.result == 0) {
-		byte = byte_at(&child->io, child->corrupt_offset);
-		if (byte)
-			*byte ^= child->corrupt_value;
-	}
-	free(child->iov);
+	falsify_end(child);
 	stack_finish(stack, child, child->io.result);
-}
-
-/* ---- Falsifying ---- */
-
-/*
- * Has the base write another byte than the guest's, whose buffer stays as it is: the
- * data before it, the byte, the data behind. Returns false without memory, which only
- * a write that is to be falsified takes.
- */
-static bool replace_byte(struct child *child, const struct vhc_error_rule *rule)
-{
-	const struct io *io = child->parent;
-	const uint8_t *byte = byte_at(io, rule->corrupt_offset);
-	uint64_t skip = rule->corrupt_offset;
-	bool replaced = false;
-	uint32_t n = 0;
-
-	if (!byte)
-		return true;
-	child->iov = calloc(io->iovcnt + 2u, sizeof(struct iovec));
-	if (!child->iov)
-		return false;
-	child->byte = *byte ^ (uint8_t)rule->corrupt_value;
-	for (uint32_t i = 0; i < io->iovcnt; i++) {
-		const struct iovec *iov = &io->iov[i];
-		uint8_t *at = iov->iov_base;
-
-		if (replaced || skip >= iov->iov_len) {
-			child->iov[n++] = *iov;
-			skip -= replaced ? 0 : iov->iov_len;
-			continue;
-		}
-		if (skip > 0)
-			child->iov[n++] = (struct iovec){at, skip};
-		child->iov[n++] = (struct iovec){&child->byte, 1};
-		if (skip + 1 < iov->iov_len)
-			child->iov[n++] = (struct iovec){at + skip + 1, iov->iov_len - skip - 1};
-		replaced = true;
-	}
-	child->io.iov = child->iov;
-	child->io.iovcnt = (uint16_t)n;
-	return true;
 }
 
 /* ---- Requests ---- */
@@ -138,13 +79,9 @@ static struct child *pass_on(struct error_channel *error, struct io *io,
 		fail(error, io, -ENOMEM);
 		return NULL;
 	}
-	if (rule && io->op == VHC_OP_WRITE && !replace_byte(child, rule)) {
+	if (rule && !falsify_begin(child, rule)) {
 		stack_finish(&error->stack, child, -ENOMEM);
 		return NULL;
-	}
-	if (rule) {
-		child->corrupt_offset = rule->corrupt_offset;
-		child->corrupt_value = (uint8_t)rule->corrupt_value;
 	}
 	return child;
 }
