@@ -188,6 +188,51 @@ static uint32_t delay_poll(struct bdev_channel *channel)
 	return ended;
 }
 
+/* Takes those that need not wait any more out of the heap. Returns the first; `next` chains them.
+ */
+static struct child *take_undue(struct delay_channel *delay)
+{
+	const uint32_t n = delay->num_waiting;
+	struct child *first = NULL;
+
+	delay->num_waiting = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		struct child *child = delay->heap[i];
+
+		if (child->due) {
+			heap_add(delay, child);
+			continue;
+		}
+		child->next = first;
+		first = child;
+	}
+	set_due(delay);
+	return first;
+}
+
+static void hurry(struct child *child)
+{
+	child->due = 0;
+}
+
+static void delay_cancel(struct bdev_channel *channel, struct lane *lane,
+			 const struct io_pick *pick)
+{
+	struct delay_channel *delay = channel_of(channel);
+	struct child *child;
+
+	/* Also those that the base still has: they are not to wait when it ends them. */
+	stack_pick(&delay->stack, pick, hurry);
+	stack_cancel(channel, lane, pick);
+	child = take_undue(delay);
+	while (child) {
+		struct child *next = child->next;
+
+		stack_finish(&delay->stack, child, -ECANCELED);
+		child = next;
+	}
+}
+
 /* ---- Life ---- */
 
 static int delay_open(struct vhc_bdev *bdev, struct bdev_channel *base, struct bdev_channel **out)
@@ -225,6 +270,7 @@ static const struct bdev_ops delay_ops = {
     .channel_close = delay_close,
     .submit = delay_submit,
     .let_go = stack_let_go,
+    .cancel = delay_cancel,
     .poll = delay_poll,
     .resize = stack_resize,
     .extent = stack_extent,

@@ -14,11 +14,16 @@ struct error_bdev {
 	atomic_uint hanging; /* requests that do */
 };
 
+/* Requests in the order they came, chained by io->backend. */
+struct hanging {
+	struct io *first; /* or NULL */
+	struct io *last;
+};
+
 struct error_channel {
 	struct stack_channel stack;
 	struct error_view view;
-	struct io *hanging; /* in the order they came, chained by io->backend */
-	struct io *hanging_last;
+	struct hanging hanging;
 	uint64_t depth;	  /* requests that the base has */
 	uint32_t resumes; /* that it has followed */
 };
@@ -58,14 +63,24 @@ static void done(struct stack_channel *stack, struct child *child)
 
 /* ---- Requests ---- */
 
-static void hang(struct error_channel *error, struct io *io)
+static struct io *next_of(const struct io *io)
+{
+	return (struct io *)(uintptr_t)io->backend;
+}
+
+static void append(struct hanging *list, struct io *io)
 {
 	io->backend = 0;
-	if (error->hanging)
-		error->hanging_last->backend = (uintptr_t)io;
+	if (list->first)
+		list->last->backend = (uintptr_t)io;
 	else
-		error->hanging = io;
-	error->hanging_last = io;
+		list->first = io;
+	list->last = io;
+}
+
+static void hang(struct error_channel *error, struct io *io)
+{
+	append(&error->hanging, io);
 	atomic_fetch_add(&bdev_of(error)->hanging, 1);
 }
 
@@ -140,15 +155,15 @@ static uint32_t error_poll(struct bdev_channel *channel)
 	struct error_bdev *bdev = bdev_of(error);
 	const uint32_t resumes = atomic_load_explicit(&bdev->resumes, memory_order_acquire);
 	const bool hasty = is_hasty(error);
-	struct io *io = error->hanging;
+	struct io *io = error->hanging.first;
 	uint32_t n = 0;
 
 	if (resumes == error->resumes && !(hasty && io))
 		return 0;
 	error->resumes = resumes;
-	error->hanging = NULL;
+	error->hanging.first = NULL;
 	for (; io; n++) {
-		struct io *next = (struct io *)(uintptr_t)io->backend;
+		struct io *next = next_of(io);
 
 		atomic_fetch_sub(&bdev->hanging, 1);
 		if (hasty)
@@ -158,6 +173,26 @@ static uint32_t error_poll(struct bdev_channel *channel)
 		io = next;
 	}
 	return n;
+}
+
+static void error_cancel(struct bdev_channel *channel, struct lane *lane,
+			 const struct io_pick *pick)
+{
+	struct error_channel *error = channel_of(channel);
+	struct io *io = error->hanging.first, *next;
+	struct hanging picked = {0};
+
+	error->hanging.first = NULL;
+	for (; io; io = next) {
+		next = next_of(io);
+		append(io_is_picked(pick, io) ? &picked : &error->hanging, io);
+	}
+	for (io = picked.first; io; io = next) {
+		next = next_of(io);
+		atomic_fetch_sub(&bdev_of(error)->hanging, 1);
+		fail(error, io, -ECANCELED);
+	}
+	stack_cancel(channel, lane, pick);
 }
 
 /* ---- Life ---- */
@@ -198,6 +233,7 @@ static const struct bdev_ops error_ops = {
     .channel_close = error_close,
     .submit = error_submit,
     .let_go = stack_let_go,
+    .cancel = error_cancel,
     .poll = error_poll,
     .resize = stack_resize,
     .extent = stack_extent,

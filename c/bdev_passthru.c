@@ -113,6 +113,7 @@ static const struct bdev_ops passthru_ops = {
     .channel_close = passthru_close,
     .submit = passthru_submit,
     .let_go = stack_let_go,
+    .cancel = stack_cancel,
     .resize = passthru_resize,
     .extent = passthru_extent,
     .destroy = passthru_destroy,

@@ -154,17 +154,11 @@ static uint32_t qos_poll(struct bdev_channel *channel)
 	return total;
 }
 
-static bool is_any(const struct io *io)
-{
-	(void)io;
-	return true;
-}
-
 /* They count: what comes after them waits the longer. */
-static void qos_let_go(struct bdev_channel *channel, struct lane *lane)
+static void qos_let_go(struct bdev_channel *channel, struct lane *lane, const struct io_pick *pick)
 {
 	const uint64_t now = pace_moment(tick_now());
-	struct io *io = held_take(&own(channel)->held, lane, is_any);
+	struct io *io = held_take(&own(channel)->held, lane, pick);
 	struct io *ios[BATCH];
 
 	note_held(channel);
@@ -179,12 +173,12 @@ static void qos_let_go(struct bdev_channel *channel, struct lane *lane)
 		}
 		pass_on(channel, ios, n);
 	}
+	channel_let_go(channel->base, lane, pick);
 }
 
-static void qos_cancel(struct bdev_channel *channel, struct lane *lane,
-		       bool (*wanted)(const struct io *io))
+static void qos_cancel(struct bdev_channel *channel, struct lane *lane, const struct io_pick *pick)
 {
-	struct io *io = held_take(&own(channel)->held, lane, wanted);
+	struct io *io = held_take(&own(channel)->held, lane, pick);
 
 	note_held(channel);
 	while (io) {
@@ -194,6 +188,7 @@ static void qos_cancel(struct bdev_channel *channel, struct lane *lane,
 		io_complete(io);
 		io = next;
 	}
+	channel_cancel(channel->base, lane, pick);
 }
 
 /* ---- A channel ---- */

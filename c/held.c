@@ -116,8 +116,7 @@ uint32_t held_take_due(struct held_lanes *held, uint64_t now, uint64_t *again, s
 	return n;
 }
 
-struct io *held_take(struct held_lanes *held, struct lane *lane,
-		     bool (*wanted)(const struct io *io))
+struct io *held_take(struct held_lanes *held, struct lane *lane, const struct io_pick *pick)
 {
 	struct io *lists[2] = {lane->held.first[0], lane->held.first[1]};
 	struct io *first = NULL;
@@ -129,7 +128,7 @@ struct io *held_take(struct held_lanes *held, struct lane *lane,
 	for (uint32_t write = 0; write < 2; write++) {
 		for (struct io *io = lists[write], *next; io; io = next) {
 			next = held_next(io);
-			if (!wanted(io)) {
+			if (!io_is_picked(pick, io)) {
 				append(lane, io);
 				continue;
 			}

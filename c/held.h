@@ -36,10 +36,9 @@ uint32_t held_take_due(struct held_lanes *held, uint64_t now, uint64_t *again, s
 		       uint32_t max);
 
 /*
- * Takes those of a lane's that are wanted, whatever the limits say: the reads, then the writes,
+ * Takes those of a lane's that are picked, whatever the limits say: the reads, then the writes,
  * each in the order they came. Returns the first, whose held_next is the second, or NULL.
  */
-struct io *held_take(struct held_lanes *held, struct lane *lane,
-		     bool (*wanted)(const struct io *io));
+struct io *held_take(struct held_lanes *held, struct lane *lane, const struct io_pick *pick);
 
 #endif

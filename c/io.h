@@ -100,6 +100,15 @@ struct bdev_channel {
 	struct vhc_stats *stats;   /* of a bdev that others stack on, on this reactor, or NULL */
 };
 
+/* Which requests are meant: those that come from a lane, through whatever stacks there are. */
+struct io_pick {
+	const struct lane *from;
+	/* Of those: it sees the requests as that lane has them. NULL: all. */
+	bool (*wanted)(const struct io *io);
+};
+
+bool io_is_picked(const struct io_pick *pick, const struct io *io);
+
 struct bdev_ops {
 	const char *name;
 	bool in_front; /* of its base: whoever asks for a channel to that gets one to this */
@@ -118,16 +127,16 @@ struct bdev_ops {
 	 */
 	uint32_t (*poll)(struct bdev_channel *channel);
 	/*
-	 * Has what the channel holds back of a lane go on at once, as its ring is being stopped.
-	 * NULL: it holds nothing back.
+	 * Has picked ones of the requests that were submitted with a lane go on at once, if a
+	 * limit holds them back here or in what the channel's bdev stacks on: their ring is being
+	 * stopped. NULL: nothing is held back.
 	 */
-	void (*let_go)(struct bdev_channel *channel, struct lane *lane);
+	void (*let_go)(struct bdev_channel *channel, struct lane *lane, const struct io_pick *pick);
 	/*
-	 * Ends, in -ECANCELED, those of a lane's requests that the channel holds back and that
-	 * are wanted. NULL: as above.
+	 * Ends such requests, in -ECANCELED, if they are held back, hang or wait here or in what
+	 * the channel's bdev stacks on; what a disk works on goes on. NULL: as above.
 	 */
-	void (*cancel)(struct bdev_channel *channel, struct lane *lane,
-		       bool (*wanted)(const struct io *io));
+	void (*cancel)(struct bdev_channel *channel, struct lane *lane, const struct io_pick *pick);
 	int (*resize)(struct vhc_bdev *bdev, uint64_t num_blocks);
 	/* As vhc_bdev_extent, of a device that ends at byte `end`; NULL: all is mapped. */
 	int (*extent)(struct vhc_bdev *bdev, uint64_t offset, uint64_t end, struct vhc_extent *out);
@@ -166,6 +175,21 @@ void bdev_ref(struct vhc_bdev *bdev);
 static inline struct vhc_bdev *bdev_front(struct vhc_bdev *bdev)
 {
 	return atomic_load_explicit(&bdev->limited, memory_order_acquire) ? bdev->qos : bdev;
+}
+
+/* ops->let_go and ops->cancel of a channel that may have none. */
+static inline void channel_let_go(struct bdev_channel *channel, struct lane *lane,
+				  const struct io_pick *pick)
+{
+	if (channel->bdev->ops->let_go)
+		channel->bdev->ops->let_go(channel, lane, pick);
+}
+
+static inline void channel_cancel(struct bdev_channel *channel, struct lane *lane,
+				  const struct io_pick *pick)
+{
+	if (channel->bdev->ops->cancel)
+		channel->bdev->ops->cancel(channel, lane, pick);
 }
 
 /* Makes a bdev that bdev_init made one that stacks on base, of which it takes a reference. */

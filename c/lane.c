@@ -47,18 +47,18 @@ void lane_submit(struct lane *lane, struct io *const *ios, uint32_t n)
 
 void lane_let_go(struct lane *lane)
 {
-	struct bdev_channel *channel = lane->channel;
+	const struct io_pick all = {.from = lane};
 
-	if (channel && channel->bdev->ops->let_go)
-		channel->bdev->ops->let_go(channel, lane);
+	if (lane->channel)
+		channel_let_go(lane->channel, lane, &all);
 }
 
 void lane_cancel(struct lane *lane, bool (*wanted)(const struct io *io))
 {
-	struct bdev_channel *channel = lane->channel;
+	const struct io_pick pick = {.from = lane, .wanted = wanted};
 
-	if (channel && channel->bdev->ops->cancel)
-		channel->bdev->ops->cancel(channel, lane, wanted);
+	if (lane->channel)
+		channel_cancel(lane->channel, lane, &pick);
 }
 
 static inline void count_op(struct lane *lane, struct vhc_stats *ring_stats, uint32_t op,

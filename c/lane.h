@@ -78,10 +78,10 @@ void lane_set_channel(struct lane *lane, struct bdev_channel *channel);
  */
 void lane_submit(struct lane *lane, struct io *const *ios, uint32_t n);
 
-/* Has what is held back of a lane go on at once, as its ring is being stopped. */
+/* Has what limits hold back of a lane go on at once, as its ring is being stopped. */
 void lane_let_go(struct lane *lane);
 
-/* Ends, in -ECANCELED, those of a lane's requests that are held back and that are wanted. */
+/* Ends, in -ECANCELED, those of a lane's requests that are wanted and that no disk works on. */
 void lane_cancel(struct lane *lane, bool (*wanted)(const struct io *io));
 
 /* Adds a batch to the statistics: all that ended in it became visible at the same time. */

@@ -105,7 +105,7 @@ static bool is_marked(const struct io *io)
 	return task_of(io->lane->queue, io)->abort != NULL;
 }
 
-/* What no backend has begun ends at once. */
+/* What no disk works on ends at once: what is held back, hangs or is delayed. */
 static void end_held(struct queue *queue)
 {
 	for (struct lane *lane = scsi_next_lane(queue, NULL); lane;
@@ -149,7 +149,8 @@ void abort_begin(struct queue *queue, struct abort_job *job)
 	*at = job;
 	end_waiting(queue, job);
 	mark_executed(queue, job);
-	end_held(queue);
+	if (job->left > 0)
+		end_held(queue);
 	run_waiting(queue);
 	queue_make_tell(queue);
 }

@@ -53,6 +53,7 @@ struct child *stack_take(struct stack_channel *stack, struct io *parent)
 
 void stack_give(struct stack_channel *stack, struct child *child)
 {
+	child->parent = NULL;
 	child->next = stack->free;
 	stack->free = child;
 }
@@ -157,14 +158,38 @@ void stack_finish(struct stack_channel *stack, struct child *child, int32_t resu
 	io_complete(parent);
 }
 
-void stack_let_go(struct bdev_channel *channel, struct lane *lane)
-{
-	struct stack_channel *stack = (struct stack_channel *)channel;
-	struct bdev_channel *base = channel->base;
+/* ---- Picked ones ---- */
 
+bool io_is_picked(const struct io_pick *pick, const struct io *io)
+{
+	while (io->lane->end == LANE_STACK)
+		io = ((const struct child *)io)->parent;
+	return io->lane == pick->from && (!pick->wanted || pick->wanted(io));
+}
+
+void stack_pick(struct stack_channel *stack, const struct io_pick *pick,
+		void (*found)(struct child *child))
+{
+	for (struct child_chunk *chunk = stack->chunks; chunk; chunk = chunk->next)
+		for (uint32_t i = 0; i < STACK_CHUNK; i++) {
+			struct child *child = &chunk->children[i];
+
+			if (child->parent && io_is_picked(pick, child->parent))
+				found(child);
+		}
+}
+
+/* The base knows all children by one lane, whosever parents they have. */
+void stack_let_go(struct bdev_channel *channel, struct lane *lane, const struct io_pick *pick)
+{
 	(void)lane;
-	if (base->bdev->ops->let_go)
-		base->bdev->ops->let_go(base, &stack->lane);
+	channel_let_go(channel->base, &((struct stack_channel *)channel)->lane, pick);
+}
+
+void stack_cancel(struct bdev_channel *channel, struct lane *lane, const struct io_pick *pick)
+{
+	(void)lane;
+	channel_cancel(channel->base, &((struct stack_channel *)channel)->lane, pick);
 }
 
 /* ---- The device ---- */

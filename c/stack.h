@@ -17,9 +17,9 @@
 
 struct child {
 	struct io io;
-	struct io *parent;
-	struct child *next; /* free */
-	uint64_t due;	    /* delay's: tick */
+	struct io *parent;  /* NULL while it is free */
+	struct child *next; /* free; else its bdev's to use */
+	uint64_t due;	    /* delay's: tick; 0: it does not wait */
 	/* error's: what becomes of the data. */
 	struct iovec *iov; /* of a corrupt write */
 	uint64_t corrupt_offset;
@@ -81,8 +81,13 @@ void stack_end(struct io *io);
 /* Gives a child back and ends its parent with a result; the channel has one request less. */
 void stack_finish(struct stack_channel *stack, struct child *child, int32_t result);
 
-/* ops->let_go: what the base holds back of it. */
-void stack_let_go(struct bdev_channel *channel, struct lane *lane);
+/* Calls `found` for each child whose parent is picked, which it must not end. */
+void stack_pick(struct stack_channel *stack, const struct io_pick *pick,
+		void (*found)(struct child *child));
+
+/* ops->let_go and ops->cancel of one that keeps nothing waiting itself. */
+void stack_let_go(struct bdev_channel *channel, struct lane *lane, const struct io_pick *pick);
+void stack_cancel(struct bdev_channel *channel, struct lane *lane, const struct io_pick *pick);
 
 /* ops->resize of a bdev that has as many blocks as its base, from its start. */
 int stack_resize(struct vhc_bdev *bdev, uint64_t num_blocks);

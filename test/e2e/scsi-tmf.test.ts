@@ -3,13 +3,15 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { test } from "node:test";
+import { isError } from "../../src/engine/bdev/error.ts";
 import { encodeAddress } from "../../src/engine/virtio/scsi-address.ts";
 import { TMF } from "../../src/engine/virtio/scsi-codes.ts";
-import { within } from "../support/processes.ts";
+import { waitUntil, within } from "../support/processes.ts";
 import {
 	assertGood,
 	BLOCK,
 	brief,
+	CONTROLLER,
 	cdb10,
 	cdb16,
 	onBench,
@@ -220,6 +222,77 @@ test("I_T NEXUS RESET is one session's with a whole target", () =>
 		assert.deepEqual(await after(guest), ["6/2907", "6/2907", ""]);
 		assert.deepEqual(await after(other), ["", "", ""]);
 		assertGood(await other.send(reserve));
+	}));
+
+/** A reset or an abort is answered when what it is about has ended: long before these let go. */
+const AT_ONCE = 10_000;
+const HOUR_US = 3_600_000_000;
+
+/** Ends one of four reads of a logical unit that does not end them by itself, then the others. */
+async function abortThere(guest: ScsiGuest, lun: number): Promise<void> {
+	const four = [1n, 2n, 3n, 4n].map((tag) =>
+		guest.send({ ...read(0, 1), lun, tag }),
+	);
+	// A limit lets the first one go.
+	const stay = watch(four.filter((_, i) => i === 1 || i === 3));
+	await moment();
+	const manage = (subtype: number, tag?: bigint) =>
+		within(
+			guest.manage(subtype, { lun, ...(tag && { tag }) }),
+			AT_ONCE,
+			() => `function ${subtype} of logical unit ${lun}`,
+		);
+	assert.equal(await manage(TMF.ABORT_TASK, 3n), OK);
+	assert.equal((await four[2])?.response, ABORTED);
+	assert.equal(stay.ended, 0);
+	assert.equal(await manage(TMF.LOGICAL_UNIT_RESET), OK);
+	const responses = (await stay.all).map(({ response }) => response);
+	assert.deepEqual(responses, [RESET, RESET]);
+	await four[0];
+	assert.equal(await manage(TMF.QUERY_TASK_SET), OK);
+}
+
+test("what hangs, is delayed or waits under a limit ends when it is aborted", () =>
+	onBench(async ({ engine, addMalloc, connect }) => {
+		const { bdevs } = engine;
+		const latencies = {
+			...{ avg_read: HOUR_US, p99_read: HOUR_US },
+			...{ avg_write: 0, p99_write: 0 },
+		};
+		for (const name of ["hangs", "slow", "limited"])
+			await bdevs.createMalloc({ name, blockSize: BLOCK, numBlocks: 2048 });
+		const { backend: errors } = await bdevs.createError({ base: "hangs" });
+		assert(isError(errors));
+		await bdevs.createDelay({ name: "delay", base: "slow", latencies });
+		await bdevs.createPassthru({ name: "pass", base: "limited" });
+		await bdevs.setQos("limited", { readBytes: 1 });
+		const tops = ["EE_hangs", "delay", "pass"];
+		for (const [lun, bdev] of tops.entries())
+			await engine.addScsiLun({ name: CONTROLLER, target: 0, lun, bdev });
+		await addMalloc("fine", 0, 3);
+		const guest = await connect();
+		const other = await connect();
+		for (const each of [guest, other])
+			for (const lun of [0, 1, 2, 3])
+				await each.insist({ cdb: TEST_UNIT_READY, lun });
+		errors.inject(["read"], { kind: "pending", num: 100 });
+		await Promise.all([0, 1, 2].map((lun) => abortThere(guest, lun)));
+
+		// What the other session has stays.
+		await guest.insist({ cdb: TEST_UNIT_READY });
+		await other.insist({ cdb: TEST_UNIT_READY });
+		const stays = watch([other.send(read(0, 1))]);
+		const mine = watch([guest.send(read(0, 1))]);
+		const hang = (count: number) => () => errors.hanging() === count;
+		await waitUntil(hang(2), IN_TIME, () => "two reads hang");
+		const aborted = guest.manage(TMF.ABORT_TASK_SET);
+		assert.equal(await within(aborted, AT_ONCE, () => "ABORT TASK SET"), OK);
+		for (const { response } of await mine.all) assert.equal(response, ABORTED);
+		assert.equal(errors.hanging(), 1);
+		assert.equal(stays.ended, 0);
+		errors.resume();
+		for (const answer of await stays.all) assertGood(answer);
+		assertGood(await guest.send(read(0, 1)));
 	}));
 
 test("functions under a storm of reads: each request ends once, before the function", () =>
