@@ -9,7 +9,8 @@
 
 struct direct_io {
 	struct reactor_message message; /* the way to the reactor */
-	struct direct_io *next;
+	struct direct_io *next;		/* under way, or done */
+	struct direct_io **at;		/* which leads to it while it is under way */
 	struct vhc_reactor *reactor;
 	struct vhc_bdev *bdev;
 	struct lane lane;
@@ -84,7 +85,32 @@ int vhc_io_submit(struct vhc_reactor *reactor, const struct vhc_io_config *confi
 	return 0;
 }
 
+int vhc_io_cancel(struct vhc_reactor *reactor, uint32_t id)
+{
+	struct reactor_message message = {.request = REACTOR_CANCEL_IO, .io = id};
+
+	return reactor_post_and_wait(reactor, &message);
+}
+
 /* ---- Doing it ---- */
+
+static void link_under_way(struct direct_io *direct)
+{
+	struct direct_io **first = &direct->reactor->under_way;
+
+	direct->next = *first;
+	direct->at = first;
+	if (*first)
+		(*first)->at = &direct->next;
+	*first = direct;
+}
+
+static void unlink_under_way(struct direct_io *direct)
+{
+	*direct->at = direct->next;
+	if (direct->next)
+		direct->next->at = direct->at;
+}
 
 void direct_submit(struct vhc_reactor *reactor, struct direct_io *direct)
 {
@@ -92,6 +118,7 @@ void direct_submit(struct vhc_reactor *reactor, struct direct_io *direct)
 	int result = reactor_get_channel(reactor, direct->bdev, &direct->lane.reactor_channel);
 
 	io->start = tick_now();
+	link_under_way(direct);
 	if (result) {
 		io->result = result;
 		direct_end(io);
@@ -108,9 +135,24 @@ void direct_end(struct io *io)
 	    (struct direct_io *)((uint8_t *)io - offsetof(struct direct_io, io));
 	struct vhc_reactor *reactor = direct->reactor;
 
+	unlink_under_way(direct);
 	direct->next = NULL;
 	*reactor->done_end = direct;
 	reactor->done_end = &direct->next;
+}
+
+int direct_cancel(struct vhc_reactor *reactor, uint32_t id)
+{
+	struct direct_io *direct = reactor->under_way;
+	struct io_pick pick = {0};
+
+	while (direct && direct->id != id)
+		direct = direct->next;
+	if (!direct)
+		return -ENOENT;
+	pick.from = &direct->lane;
+	channel_cancel(direct->lane.channel, &direct->lane, &pick);
+	return 0;
 }
 
 /* Not where it ended: that may be in the midst of polling the channel. */

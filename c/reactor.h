@@ -39,6 +39,7 @@ enum reactor_request {
 	REACTOR_SET_MEM,
 	REACTOR_SET_COALESCING,
 	REACTOR_SET_TRACE,
+	REACTOR_CANCEL_IO,
 	REACTOR_EXIT,
 	/* Nobody waits for these: they are the reactor's to free. */
 	REACTOR_STOP_RING,
@@ -67,6 +68,7 @@ struct reactor_message {
 	struct vhc_trace *trace;   /* SET_TRACE, or NULL */
 	struct abort_job *job;	   /* ABORT */
 	struct direct_io *direct;  /* DIRECT_IO: it has this message in it */
+	uint32_t io;		   /* CANCEL_IO: its id */
 	struct upcall_event event; /* STOP_RING, HOLD_LUN: what is said at the end */
 };
 
@@ -89,7 +91,8 @@ struct vhc_reactor {
 	struct reactor_channel *channels;
 	struct reactor_channel *busy_channels; /* with requests in flight: idle ones cost nothing */
 	struct reactor_message *unposted;      /* whose upcall did not fit in the ring */
-	struct direct_io *done;		       /* I/O without a ring that has ended */
+	struct direct_io *under_way;	       /* I/O without a ring */
+	struct direct_io *done;		       /* such that has ended */
 	struct direct_io **done_end;
 	uint32_t num_polled;
 	uint32_t num_armed;

@@ -217,6 +217,8 @@ static int run_message(struct vhc_reactor *reactor, struct reactor_message *mess
 	case REACTOR_SET_TRACE:
 		message->ring->trace = message->trace;
 		return 0;
+	case REACTOR_CANCEL_IO:
+		return direct_cancel(reactor, message->io);
 	default:
 		reactor->exit = true;
 		return 0;

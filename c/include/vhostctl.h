@@ -1343,6 +1343,13 @@ VHC_API int vhc_reactor_set_coalescing(struct vhc_reactor *reactor, struct vhc_r
 VHC_API int vhc_io_submit(struct vhc_reactor *reactor, const struct vhc_io_config *config);
 
 /*
+ * Ends the I/O that was submitted with an id, in -ECANCELED, if it hangs, is delayed or waits
+ * under a limit; what a disk works on goes on. VHC_UPCALL_IO_DONE says when it has ended.
+ * Errors: -ENOENT (there is none, or it has ended). Thread: control.
+ */
+VHC_API int vhc_io_cancel(struct vhc_reactor *reactor, uint32_t id);
+
+/*
  * Asks the reactor to take no more from ring, let what is in flight end, and
  * give it back: VHC_UPCALL_RING_STOPPED says when, and is the last of the ring:
  * what a hold or abort has not told by then it will not. Requests that went up

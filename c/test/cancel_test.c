@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Requests that hang, are delayed, or wait under a limit somewhere in a stack: a driver
- * that aborts them has them back at once, and no limit below keeps a ring from stopping.
+ * that aborts them has them back at once, and no limit below keeps a ring from stopping. The
+ * same for I/O without a ring.
  */
 #include <errno.h>
 
@@ -256,11 +257,48 @@ static void lets_go_of_its_own(void)
 	vhc_bdev_release(base);
 }
 
+/* ---- Without a ring ---- */
+
+static void cancels_without_a_ring(void)
+{
+	static uint8_t data[3][512];
+	struct vhc_bdev *error;
+	struct scsi_vm vm;
+
+	REQUIRE(scsi_vm_open(&vm, VHC_MODE_ADAPTIVE, 0));
+	slow_allow(&vm.slow, 100);
+	error = error_on(slow_base(&vm));
+	let_hang(error, 3);
+	for (uint32_t i = 0; i < 3; i++) {
+		const struct vhc_io_config config = {.bdev = (uint64_t)(uintptr_t)error,
+						     .addr = (uint64_t)(uintptr_t)data[i],
+						     .len = 512,
+						     .op = VHC_OP_READ,
+						     .id = 20 + i};
+
+		CHECK_EQ(vhc_io_submit(vm.rig.reactor, &config), 0);
+	}
+	CHECK_EQ(vhc_io_cancel(vm.rig.reactor, 23), -ENOENT);
+	for (uint32_t i = 1; i < 4; i++) {
+		const struct vhc_upcall *up;
+
+		CHECK_EQ(vhc_io_cancel(vm.rig.reactor, 20 + i % 3), 0);
+		up = next_upcall(&vm, VHC_UPCALL_IO_DONE);
+		CHECK(up && up->id == 20 + i % 3 && up->status == -ECANCELED);
+		CHECK(nothing_told(&vm));
+		CHECK_EQ(vhc_bdev_error_hanging(error), 3 - i);
+		CHECK_EQ(vhc_io_cancel(vm.rig.reactor, 20 + i % 3), -ENOENT);
+	}
+	vhc_bdev_release(error);
+	scsi_vm_close(&vm);
+}
+
 int main(void)
 {
 	RUN(aborts_what_hangs);
 	RUN(aborts_what_is_delayed);
 	RUN(aborts_what_waits_below);
 	RUN(lets_go_of_its_own);
+	RUN(cancels_without_a_ring);
 	return check_report();
 }

@@ -58,14 +58,23 @@ function toIoError(error: unknown): IoError {
 	return new IoError(error instanceof NativeError ? error.code : "EIO");
 }
 
+/** aborted: of the work for which an I/O is done, whose abort cancels it. */
 export function createBdevIo(
 	runtime: Runtime,
 	reactor: Reactor,
 	bdev: Bdev,
+	aborted: () => AbortSignal | undefined,
 ): BdevIo {
 	const submit = ({ op, offset = 0, length = 0, address, flags }: Io) =>
 		new Promise<void>((resolve, reject) => {
+			const signal = aborted();
+			if (signal?.aborted) {
+				reject(new IoError("ECANCELED"));
+				return;
+			}
+			const cancel = () => native.ioCancel(reactor.handle, id);
 			const id = runtime.registerIo((errno) => {
+				signal?.removeEventListener("abort", cancel);
 				if (errno === 0) resolve();
 				else reject(new IoError(errnoName(errno)));
 			});
@@ -83,7 +92,9 @@ export function createBdevIo(
 			} catch (error) {
 				runtime.unregisterIo(id);
 				reject(toIoError(error));
+				return;
 			}
+			signal?.addEventListener("abort", cancel);
 		});
 	return {
 		read: (offset, length) =>

@@ -655,6 +655,15 @@ export const native = {
 		),
 	ioSubmit: (reactor: bigint, config: Partial<StructOf<"vhc_io_config">>) =>
 		check("vhc_io_submit", reactor, encode("vhc_io_config", config)),
+	/** Also of one that has ended. */
+	ioCancel(reactor: bigint, id: number): void {
+		try {
+			check("vhc_io_cancel", reactor, id);
+		} catch (error) {
+			if (!(error instanceof NativeError && error.code === "ENOENT"))
+				throw error;
+		}
+	},
 	reactorStopRing: (reactor: bigint, ring: bigint) =>
 		check("vhc_reactor_stop_ring", reactor, ring),
 	reactorRelease: (reactor: bigint) => check("vhc_reactor_release", reactor),

@@ -408,6 +408,10 @@ export const SYMBOLS = {
 			"u64 iops_threshold",
 		],
 	},
+	vhc_io_cancel: {
+		result: "i32",
+		params: ["handle reactor", "u32 id"],
+	},
 	vhc_io_submit: {
 		result: "i32",
 		params: ["handle reactor", "buffer config"],

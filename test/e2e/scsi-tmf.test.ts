@@ -278,13 +278,14 @@ test("what hangs, is delayed or waits under a limit ends when it is aborted", ()
 		errors.inject(["read"], { kind: "pending", num: 100 });
 		await Promise.all([0, 1, 2].map((lun) => abortThere(guest, lun)));
 
-		// What the other session has stays.
+		// What the other session has stays; VERIFY reads from TypeScript.
+		const verify = { cdb: cdb16(0x8f, 0, 8, 0x06), out: Buffer.alloc(BLOCK) };
 		await guest.insist({ cdb: TEST_UNIT_READY });
 		await other.insist({ cdb: TEST_UNIT_READY });
 		const stays = watch([other.send(read(0, 1))]);
-		const mine = watch([guest.send(read(0, 1))]);
+		const mine = watch([guest.send(read(0, 1)), guest.send(verify)]);
 		const hang = (count: number) => () => errors.hanging() === count;
-		await waitUntil(hang(2), IN_TIME, () => "two reads hang");
+		await waitUntil(hang(3), IN_TIME, () => "three reads hang");
 		const aborted = guest.manage(TMF.ABORT_TASK_SET);
 		assert.equal(await within(aborted, AT_ONCE, () => "ABORT TASK SET"), OK);
 		for (const { response } of await mine.all) assert.equal(response, ABORTED);

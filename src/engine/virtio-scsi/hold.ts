@@ -32,12 +32,17 @@ export async function runFor<T>(
 	}
 }
 
+/** Of the command that this is done for. */
+export function currentSignal(): AbortSignal | undefined {
+	return scopes.getStore()?.command?.signal;
+}
+
 /**
  * What `promise` gives, or AbortedError if the command that this is done for is
  * aborted first.
  */
 export async function unlessAborted<T>(promise: Promise<T>): Promise<T> {
-	const signal = scopes.getStore()?.command?.signal;
+	const signal = currentSignal();
 	if (!signal) return promise;
 	let stop: () => void = () => {};
 	const aborted = new Promise<never>((_, reject) => {

@@ -14,7 +14,7 @@ import {
 } from "../scsi/limits.ts";
 import { createLogicalUnit, type LogicalUnit } from "../scsi/logical-unit.ts";
 import type { Gate, Host, Medium, Nexus } from "../scsi/task.ts";
-import { createHold, type Hold } from "./hold.ts";
+import { createHold, currentSignal, type Hold } from "./hold.ts";
 import { createMedium } from "./medium.ts";
 import type { ScsiRequest } from "./request.ts";
 import type { Lane, RequestRing } from "./ring.ts";
@@ -141,7 +141,7 @@ export function createScsiLun(options: ScsiLunOptions): ScsiLun {
 	const seats = new Map<Nexus, OwnSeat>();
 	const hold = createHold();
 	let gone = false;
-	const io = createBdevIo(runtime, reactor, bdev);
+	const io = createBdevIo(runtime, reactor, bdev, currentSignal);
 	const medium: Medium = createMedium(bdev, io, hold, () => gone);
 	const self: { lun?: ScsiLun } = {};
 	const host = options.host(() => {
