@@ -106,5 +106,21 @@ test("a value's bytes are limited, not those of many", () => {
 test("__proto__ is a member like others", () => {
 	const [value] = frame('{"__proto__":{"polluted":1}}');
 	assert.equal(Object.getPrototypeOf(value), Object.prototype);
+	assert.deepEqual(Object.entries(Object(value)), [
+		["__proto__", { polluted: 1 }],
+	]);
 	assert.equal("polluted" in {}, false);
+});
+
+test("U+FEFF is a character like others, wherever the bytes are cut", () => {
+	const bytes = Buffer.from('{"\ufeff":"\ufeffa\ufeff"}["\ufeff"]');
+	for (let cut = 1; cut <= bytes.length; cut++) {
+		const chunks = [];
+		for (let i = 0; i < bytes.length; i += cut)
+			chunks.push(bytes.subarray(i, i + cut));
+		assert.deepEqual(frame(...chunks), [
+			{ "\ufeff": "\ufeffa\ufeff" },
+			["\ufeff"],
+		]);
+	}
 });

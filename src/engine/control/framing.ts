@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import { Buffer } from "node:buffer";
 import { Tokenizer, TokenParser, TokenType } from "@streamparser/json";
 
 /** What one JSON value may cost before its sender is cut off. */
@@ -17,7 +18,7 @@ export const REQUEST_LIMITS: FramingLimits = {
 
 /** Bytes go in; whole JSON values come out. */
 export interface Framer {
-	/** Takes the next bytes. Throws on broken JSON and beyond a limit; not usable after that. */
+	/** Takes the next bytes, which must stay as they are. Throws on broken JSON and beyond a limit; not usable after that. */
 	write(chunk: Uint8Array): void;
 	/** True if no value has been begun and left open. */
 	readonly idle: boolean;
@@ -37,6 +38,10 @@ export function createFramer(
 	let received = 0;
 	let consumed = 0;
 	let open = false;
+	/** Where the value began, and the chunks since then, the first of which begins at heldFrom. */
+	let start = 0;
+	let held: Uint8Array[] = [];
+	let heldFrom = 0;
 
 	tokenizer.onToken = (token) => {
 		if (
@@ -53,19 +58,36 @@ export function createFramer(
 		) {
 			depth--;
 		}
+		if (!open) start = token.offset;
 		open = true;
 		if (depth === 0) consumed = token.offset;
 		parser.write(token);
 	};
 	parser.onValue = ({ value }) => {
 		open = false;
-		onValue(value);
+		onValue(typeof value === "object" && value !== null ? parse() : value);
+	};
+	// The tokenizer says where a value ends, and what is broken as soon as it comes; but it takes
+	// U+FEFF in front of a string for a byte order mark, and loses it.
+	const parse = (): unknown => {
+		const [only, ...more] = held;
+		const bytes = only && more.length === 0 ? only : Buffer.concat(held);
+		const end = consumed + 1 - heldFrom;
+		const value = bytes.subarray(start - heldFrom, end);
+		held = [bytes.subarray(end)];
+		heldFrom = consumed + 1;
+		return JSON.parse(Buffer.from(value).toString());
 	};
 
 	return {
 		write(chunk) {
+			held.push(chunk);
 			received += chunk.length;
 			tokenizer.write(chunk);
+			if (!open) {
+				held = [];
+				heldFrom = received;
+			}
 			if (received - consumed > limits.maxBytes) {
 				throw new Error(`longer than ${limits.maxBytes} bytes`);
 			}
