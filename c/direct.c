@@ -119,6 +119,7 @@ void direct_submit(struct vhc_reactor *reactor, struct direct_io *direct)
 
 	io->start = tick_now();
 	link_under_way(direct);
+	lane_count_inflight(direct->lane.stats, 1);
 	if (result) {
 		io->result = result;
 		direct_end(io);
@@ -161,6 +162,7 @@ static void take_apart(struct vhc_reactor *reactor, struct direct_io *direct)
 	if (direct->apart)
 		return;
 	direct->apart = true;
+	lane_count_inflight(direct->lane.stats, -1);
 	lane_count_one(direct->lane.stats, &direct->io, tick_to_ns(tick_now() - direct->io.start));
 	if (direct->lane.reactor_channel)
 		reactor_put_channel(reactor, direct->lane.reactor_channel);

@@ -37,6 +37,7 @@ void lane_submit(struct lane *lane, struct io *const *ios, uint32_t n)
 {
 	if (!lane->sync) {
 		lane->inflight += n;
+		lane_count_inflight(lane->stats, n);
 		touch(lane);
 	}
 	if (__builtin_expect(lane->queue->ring->trace != NULL, 0))

@@ -87,6 +87,13 @@ void lane_cancel(struct lane *lane, bool (*wanted)(const struct io *io));
 /* Adds a batch to the statistics: all that ended in it became visible at the same time. */
 void lane_count_batch(struct lane *lane, struct vhc_stats *ring_stats, uint64_t ns);
 
+/* Notes that n requests more, or fewer, are with the backend, in stats that there may be. */
+static inline void lane_count_inflight(struct vhc_stats *stats, int64_t n)
+{
+	if (stats)
+		stats_add(&stats->inflight, (uint64_t)n);
+}
+
 /* Counts one request that the backend ended after ns, in stats that there may be. */
 static inline void lane_count_one(struct vhc_stats *stats, const struct io *io, uint64_t ns)
 {

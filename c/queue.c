@@ -190,6 +190,7 @@ static void count_later(struct lane *lane, const struct io *io)
 	uint64_t ns = tick_to_ns(tick_now() - io->start);
 
 	lane->inflight--;
+	lane_count_inflight(lane->stats, -1);
 	queue_release_iov(queue, io);
 	lane_count_one(queue->stats, io, ns);
 	lane_count_one(lane->stats, io, ns);

@@ -75,10 +75,12 @@ void scsi_end(struct lane *lane, struct io *io)
 	struct task *task = task_of(queue, io);
 
 	count_backend(lane, io);
-	if (lane->sync)
+	if (lane->sync) {
 		io->start = queue->batch_start;
-	else
+	} else {
 		lane->inflight--;
+		lane_count_inflight(lane->stats, -1);
+	}
 	if (queue->tasks->aborts && task->abort)
 		abort_end(queue, io, task);
 	else if (io->result)

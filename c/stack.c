@@ -129,6 +129,7 @@ void stack_submit(struct stack_channel *stack, struct io *const *children, uint3
 		now = tick_now();
 		for (uint32_t i = 0; i < n; i++)
 			children[i]->start = now;
+		lane_count_inflight(base->stats, n);
 	}
 	base->bdev->ops->submit(base, children, n);
 }
@@ -143,6 +144,7 @@ void stack_end(struct io *io)
 	if (stats) {
 		uint64_t now = tick_now();
 
+		lane_count_inflight(stats, -1);
 		lane_count_one(stats, io, now > io->start ? tick_to_ns(now - io->start) : 0);
 	}
 	stack->done(stack, child);

@@ -313,7 +313,8 @@ struct vhc_stats {
 	uint64_t calls_suppressed; /* batches published without one, as the driver asked */
 	uint64_t batches;	   /* batches of requests taken */
 	uint64_t busy_ns;	   /* time in batches */
-	uint64_t inflight;	   /* requests taken and not yet completed */
+	uint64_t inflight;	   /* requests taken and not yet completed; of a bdev, those
+				      that it did not end in the batch they came in */
 	uint64_t calls_delayed; /* batches whose notification was put off, or sent with another's */
 	struct vhc_op_stats op[VHC_NUM_OPS];
 	uint64_t malformed; /* requests of which the device could make nothing: see

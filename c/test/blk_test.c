@@ -449,10 +449,12 @@ static void completes_later(void)
 	CHECK(!guest_used(&rig.guest, &rig.used));
 	CHECK_EQ(queue_inflight(rig.queue), 3);
 	CHECK_EQ(rig.guest.stats->inflight, 3);
+	CHECK_EQ(rig.bdev_stats->inflight, 3);
 	for (int i = 2; i >= 0; i--)
 		io_complete(rig.spy.held[i]);
 	CHECK(rig.outbox.late == rig.queue);
 	CHECK_EQ(queue_inflight(rig.queue), 0);
+	CHECK_EQ(rig.bdev_stats->inflight, 0);
 	CHECK(!guest_used(&rig.guest, &rig.used));
 	queue_publish(rig.queue);
 	for (uint32_t i = 3; i > 0; i--) {

@@ -118,6 +118,7 @@ static inline void scsi_vm_close(struct scsi_vm *vm)
 	rig_destroy(&vm->rig);
 	vhc_ring_release(vm->ring);
 	vhc_lun_release(vm->lun);
+	CHECK_EQ(vm->bdev_stats->inflight, 0);
 	vhc_stats_free((uint64_t)(uintptr_t)vm->bdev_stats);
 	guest_destroy(&vm->guest);
 	close(vm->slow.event_fd);

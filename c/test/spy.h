@@ -132,6 +132,7 @@ static inline void rig_destroy(struct rig *rig)
 	queue_destroy(rig->queue);
 	vhc_ring_release(rig->ring);
 	vhc_blk_release(rig->blk);
+	CHECK_EQ(rig->bdev_stats->inflight, 0);
 	vhc_stats_free((uint64_t)(uintptr_t)rig->bdev_stats);
 	guest_destroy(&rig->guest);
 }

@@ -47,6 +47,8 @@ export interface StatsPage {
 	/** To hand to the library. */
 	readonly address: bigint;
 	read(): Stats;
+	/** Of read(), how many requests there are now. */
+	inflight(): number;
 	/** Gives the page back: nobody may count in it any more. */
 	free(): void;
 }
@@ -96,6 +98,7 @@ export function allocStatsPage(): StatsPage {
 	return {
 		address,
 		read: () => readPage(words),
+		inflight: () => Number(words[word(PAGE.offsets.inflight)] ?? 0n),
 		free: () => native.statsFree(address),
 	};
 }

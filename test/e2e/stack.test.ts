@@ -193,6 +193,79 @@ async function makeAll(rpc: Rpc): Promise<void> {
 		});
 }
 
+/** What bdev_get_iostat tells of a bdev's queue depth: nothing, or all of these. */
+interface Sampled {
+	readonly queue_depth_polling_period?: number;
+	readonly queue_depth?: number;
+	readonly io_time?: number;
+	readonly weighted_io_time?: number;
+}
+
+async function sampled(rpc: Rpc, name: string): Promise<Sampled> {
+	const { bdevs } = (await rpc("bdev_get_iostat", { names: [name] })) as {
+		bdevs: [object];
+	};
+	const members = Object.entries(bdevs[0]);
+	return Object.fromEntries(
+		members.filter(([key]) => /^queue_depth|io_time$/.test(key)),
+	);
+}
+
+test("queue depths are those of each bdev of a stack, while they are sampled", async () => {
+	const instance = await startInstance(["--bdev", "malloc:name=ram,size=1M"]);
+	const { rpc } = instance;
+	const depthIs = (name: string, depth: number) =>
+		waitUntil(
+			async () => (await sampled(rpc, name)).queue_depth === depth,
+			PATIENCE_MS,
+			() => `${name} has ${depth} requests`,
+		);
+	try {
+		await rpc("bdev_error_create", { base_name: "ram" });
+		await rpc("bdev_passthru_create", {
+			...{ name: "top", base_bdev_name: "EE_ram" },
+		});
+		await rpc("vhost_create_blk_controller", { ctrlr: "vm", dev_name: "top" });
+		assert.deepEqual(await sampled(rpc, "top"), {});
+		for (const name of ["ram", "EE_ram", "top"]) {
+			await rpc("bdev_set_qd_sampling_period", { name, period: 1000 });
+			assert.deepEqual(await sampled(rpc, name), {
+				queue_depth_polling_period: 1000,
+				...{ queue_depth: 0, io_time: 0, weighted_io_time: 0 },
+			});
+		}
+		await rpc("bdev_error_inject_error", {
+			...{ name: "EE_ram", io_type: "read", error_type: "pending", num: 2 },
+		});
+		await withFrontends(instance, async (connect) => {
+			const io = makeRingIo(await connect("vm"));
+			const read = () => io.offer([Buffer.alloc(16)], [512, 1]);
+			const reads = [read(), read()];
+			await depthIs("top", 2);
+			await depthIs("EE_ram", 2);
+			assert.equal((await sampled(rpc, "ram")).queue_depth, 0);
+			await waitUntil(
+				async () => ((await sampled(rpc, "top")).io_time ?? 0) > 50_000,
+				PATIENCE_MS,
+				() => "time goes by",
+			);
+			await rpc("bdev_error_resume_pending", { name: "EE_ram" });
+			await Promise.all(reads.map((one) => one.used()));
+			await depthIs("top", 0);
+			await depthIs("EE_ram", 0);
+		});
+		const { io_time = 0, weighted_io_time = 0 } = await sampled(rpc, "top");
+		assert(weighted_io_time > io_time && weighted_io_time <= 2 * io_time);
+		assert.equal((await sampled(rpc, "ram")).io_time, 0);
+		const saved = await rpc("framework_get_config", { name: "bdev" });
+		assert.doesNotMatch(JSON.stringify(saved), /sampling/);
+		await rpc("bdev_set_qd_sampling_period", { name: "top", period: 0 });
+		assert.deepEqual(await sampled(rpc, "top"), {});
+	} finally {
+		await instance.stop();
+	}
+});
+
 /** What is told of bdevs and controllers, but for what is another after a restart. */
 async function told(rpc: Rpc): Promise<unknown> {
 	const bdevs = (await rpc("bdev_get_bdevs")) as {

@@ -11,6 +11,10 @@ import {
 import type { Backend, BackendParts } from "./backend.ts";
 import { type Claims, type ClaimType, createClaims } from "./claims.ts";
 import { applyLimits, isLimited, type QosLimits, UNLIMITED } from "./qos.ts";
+import {
+	createQueueDepthSampler,
+	type QueueDepthSampler,
+} from "./queue-depth.ts";
 
 /** What serves a bdev to others: a controller. */
 export interface BdevUser {
@@ -43,6 +47,8 @@ export class Bdev {
 	readonly uuid: string;
 	readonly backend: Backend;
 	readonly identity: Inquiry;
+	/** Of its own requests: of those that it does not end in the batch in which they come. */
+	readonly queueDepth: QueueDepthSampler;
 	readonly #claims: Claims;
 	readonly #users = new Set<BdevUser>();
 	readonly #pages = new Map<number, StatsPage>();
@@ -60,6 +66,7 @@ export class Bdev {
 		this.backend = backend;
 		this.identity = identity;
 		this.#claims = createClaims(name);
+		this.queueDepth = createQueueDepthSampler(() => this.#inflight());
 	}
 
 	/** struct vhc_bdev *: what its users hand to the library. It keeps to the limits. */
@@ -112,6 +119,12 @@ export class Bdev {
 	/** What all reactors did for it. */
 	stats(): Stats {
 		return sumStats([...this.#pages.values()].map((page) => page.read()));
+	}
+
+	#inflight(): number {
+		let sum = 0;
+		for (const page of this.#pages.values()) sum += page.inflight();
+		return sum;
 	}
 
 	/** Changes the size; users and their guests see it at once. Throws the backend's errors, E_BUSY. */
@@ -199,11 +212,12 @@ export class Bdev {
 	/** Has nobody new use the bdev: it is about to be removed. */
 	retire(): void {
 		this.#removing = true;
+		this.queueDepth.setPeriod(0);
 	}
 
 	/** Takes the bdev from its users, whose requests fail from then on, and releases it. */
 	remove(): Promise<void> {
-		this.#removing = true;
+		this.retire();
 		const restore = this.letGo();
 		return this.#lock(async () => {
 			const users = [...this.#users];

@@ -8,6 +8,7 @@ import { configHandlers } from "./methods/config.ts";
 import type { Context, Handlers } from "./methods/context.ts";
 import { frameworkHandlers } from "./methods/framework.ts";
 import { ignoredHandlers } from "./methods/ignored.ts";
+import { iostatHandlers } from "./methods/iostat.ts";
 import { logHandlers } from "./methods/log.ts";
 import { notifyHandlers } from "./methods/notify.ts";
 import { ownHandlers } from "./methods/own.ts";
@@ -30,6 +31,7 @@ import { checkCallable } from "./startup.ts";
 export const HANDLERS: Handlers<MethodName> = {
 	...frameworkHandlers,
 	...bdevHandlers,
+	...iostatHandlers,
 	...qosHandlers,
 	...stackedHandlers,
 	...vhostHandlers,

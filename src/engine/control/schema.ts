@@ -6,6 +6,7 @@ import { bdevMethods } from "./schema/bdev.ts";
 import { configMethods } from "./schema/config.ts";
 import { frameworkMethods } from "./schema/framework.ts";
 import { ignoredMethods } from "./schema/ignored.ts";
+import { iostatMethods } from "./schema/iostat.ts";
 import { logMethods } from "./schema/log.ts";
 import { notifyMethods } from "./schema/notify.ts";
 import { ownMethods } from "./schema/own.ts";
@@ -23,6 +24,7 @@ import { vhostMethods } from "./schema/vhost.ts";
 export const METHODS = {
 	...frameworkMethods,
 	...bdevMethods,
+	...iostatMethods,
 	...qosMethods,
 	...stackedMethods,
 	...vhostMethods,

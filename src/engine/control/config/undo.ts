@@ -25,6 +25,7 @@ const RESETS: Readonly<
 		io_type: "clear",
 		error_type: "failure",
 	}),
+	bdev_set_qd_sampling_period: ({ name }) => ({ name, period: 0 }),
 	bdev_enable_histogram: ({ name }) => ({ name, enable: false }),
 	vhost_controller_set_coalescing: ({ ctrlr }) => ({
 		ctrlr,

@@ -8,7 +8,6 @@ import {
 import type { bdevMethods } from "../schema/bdev.ts";
 import type { Handlers } from "./context.ts";
 import { identity } from "./identity.ts";
-import { iostatHandlers } from "./iostat.ts";
 import { rateLimits } from "./qos.ts";
 
 const MIB = 1024 * 1024;
@@ -98,7 +97,6 @@ async function created(bdev: Promise<Bdev>): Promise<string> {
 }
 
 export const bdevHandlers: Handlers<keyof typeof bdevMethods> = {
-	...iostatHandlers,
 	bdev_malloc_create({ engine }, p) {
 		if (p.numa_id !== undefined && p.numa_id < -1) {
 			throw new VhostctlError("E_INVALID", `parameter 'numa_id' ${p.numa_id}`);

@@ -18,8 +18,7 @@ import {
 	sumOps,
 	sumStats,
 } from "../../stats.ts";
-import type { RESET_MODES } from "../schema/bdev.ts";
-import type { MethodName } from "../schema.ts";
+import type { iostatMethods, RESET_MODES } from "../schema/iostat.ts";
 import type { Handlers } from "./context.ts";
 import { TICK_RATE } from "./framework.ts";
 
@@ -104,11 +103,22 @@ function ticks() {
 	};
 }
 
+/** What samples have come to, in the words of SPDK. */
+function sampled({ queueDepth }: Bdev) {
+	if (queueDepth.periodUs === 0) return {};
+	return {
+		queue_depth_polling_period: queueDepth.periodUs,
+		queue_depth: queueDepth.depth,
+		io_time: queueDepth.ioTimeUs,
+		weighted_io_time: queueDepth.weightedIoTimeUs,
+	};
+}
+
 function total(bdev: Bdev, mode: ResetMode) {
 	const pages = [...bdev.pages.values()];
 	const stats = sumStats(pages.map(readSince));
 	for (const page of pages) reset(page, mode);
-	return { name: bdev.name, ...describe(stats) };
+	return { name: bdev.name, ...describe(stats), ...sampled(bdev) };
 }
 
 function perChannel(bdev: Bdev, mode: ResetMode) {
@@ -162,12 +172,7 @@ function counted(bdev: Bdev) {
 	return { hist, shape };
 }
 
-type Own = Extract<
-	MethodName,
-	`${string}iostat` | `${string}histogram` | "bdev_get_histogram_borders"
->;
-
-export const iostatHandlers: Handlers<Own> = {
+export const iostatHandlers: Handlers<keyof typeof iostatMethods> = {
 	bdev_get_iostat({ engine }, { names, per_channel, reset_mode }) {
 		const bdevs = names?.map((name) => engine.bdevs.get(name));
 		const mode = reset_mode ?? "none";
@@ -188,6 +193,10 @@ export const iostatHandlers: Handlers<Own> = {
 		for (const bdev of bdevs) {
 			for (const page of bdev.pages.values()) reset(page, mode ?? "all");
 		}
+		return true;
+	},
+	bdev_set_qd_sampling_period({ engine }, { name, period }) {
+		engine.bdevs.get(name).queueDepth.setPeriod(period);
 		return true;
 	},
 	bdev_enable_histogram({ engine }, p) {

@@ -131,6 +131,8 @@ export const done = v.literal(true);
 export const array = v.array;
 export const object = v.strictObject;
 export const nullable = v.nullable;
+/** Of a result: it may be missing. */
+export const maybe = v.optional;
 export const record = v.record;
 export const union = v.union;
 export const unknown = v.unknown();
