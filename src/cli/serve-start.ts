@@ -89,6 +89,7 @@ export async function takeOverInstance(
 				socketDir: given.text("socket-dir"),
 				stateDir: given.text("state-dir"),
 			},
+			said: new Set(given.text("log-level") ? ["log_set_level"] : []),
 			kill,
 			async extend(context, predecessor) {
 				state?.claim(predecessor);

@@ -79,6 +79,11 @@ function isLineLogger(log: Logger): log is LineLogger {
 	return "settings" in log;
 }
 
+/** The settings of a logger; undefined: it is a program's own, of which we know none. */
+export function lineSettings(log: Logger): LogSettings | undefined {
+	return isLineLogger(log) ? log.settings : undefined;
+}
+
 /** The settings of a logger. Throws E_UNSUPPORTED: a program's own, of which we know none. */
 export function settingsOf(log: Logger): LogSettings {
 	if (isLineLogger(log)) return log.settings;

@@ -140,6 +140,29 @@ test("what was made by calls, and how, is handed over", () =>
 		await rpc("vhost_scsi_controller_add_target", {
 			...{ ctrlr: "s", scsi_target_num: 7, bdev_name: "m", lun: 3 },
 		});
+		await rpc("vhostctl_set_trace", { ctrlr: "b", size: 128 });
+		const histogram = { granularity: 3, min_nsec: 1000, max_nsec: 1e9 };
+		await rpc("bdev_enable_histogram", {
+			...{ name: "n", enable: true, opc: "write", ...histogram },
+		});
+		await rpc("bdev_set_qd_sampling_period", { name: "m", period: 5000 });
+		await rpc("log_set_level", { level: "DEBUG" });
+		await rpc("log_clear_flag", { flag: "vhost" });
+		await rpc("log_enable_timestamps", { enabled: false });
+		const settings = async () => ({
+			trace: await rpc("vhostctl_get_trace", { ctrlr: "b" }),
+			histogram: await rpc("bdev_get_histogram", { name: "n" }),
+			depths: JSON.stringify(
+				await rpc("bdev_get_iostat", { names: ["m"] }),
+			).match(/"queue_depth[^,]*/g),
+			level: await rpc("log_get_level"),
+			flags: await rpc("log_get_flags"),
+		});
+		const set = await settings();
+		assert.deepEqual(set.depths, [
+			'"queue_depth_polling_period":5000',
+			'"queue_depth":0',
+		]);
 		const before = await listed(dynasty);
 		const stats = async () => {
 			const { reactors, controllers } = (await rpc("vhostctl_get_stats")) as {
@@ -156,8 +179,16 @@ test("what was made by calls, and how, is handed over", () =>
 		await rpc("bdev_null_delete", { name: "more" });
 		assert.deepEqual(await listed(dynasty), before);
 		assert.deepEqual(await stats(), told);
+		assert.deepEqual(await settings(), set);
+		const lines = dynasty.ruler.stderr();
+		assert.match(
+			lines,
+			/^notice +taken over.*stood still/m,
+			"without the time",
+		);
 		await rpc("vhost_start_scsi_controller", { ctrlr: "s" });
-		await dynasty.succeed();
+		await dynasty.succeed("--log-level", "notice");
+		assert.deepEqual(await settings(), { ...set, level: "NOTICE" });
 		await dynasty.end();
 	}));
 

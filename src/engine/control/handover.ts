@@ -9,6 +9,7 @@ import { FORMAT } from "../takeover/parcel.ts";
 import type { Connection, Listener } from "../transport.ts";
 import { clearStaleSocket } from "../unix-socket.ts";
 import { describeEngine } from "./describe.ts";
+import { describeUnsaved } from "./describe-unsaved.ts";
 
 const SOCKET_MODE = 0o600;
 /** How long an offer stands before the successor comes for it. */
@@ -80,7 +81,11 @@ export function createHandover(
 		withdraw = () => link.close();
 		log.notice("a successor takes over");
 		while (changes.size > 0) await Promise.allSettled(changes);
-		const belongings = { calls: describeEngine(engine), lockFd };
+		const belongings = {
+			calls: describeEngine(engine),
+			settings: describeUnsaved(engine),
+			lockFd,
+		};
 		const end = await handOver(internalsOf(engine), link, belongings);
 		if (!end.given && end.took) await reclaim();
 		if (!end.given) throw new VhostctlError("E_BUSY", end.reason);

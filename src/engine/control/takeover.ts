@@ -7,10 +7,11 @@ import { fromErrno, messageOf } from "../errors.ts";
 import { createRuntime, type Runtime } from "../runtime.ts";
 import { leaveEngine } from "../takeover/give.ts";
 import { createLink, type Link } from "../takeover/link.ts";
-import { FORMAT } from "../takeover/parcel.ts";
+import { FORMAT, type MakingCall } from "../takeover/parcel.ts";
 import { type Anew, beginTakeover, type Legacy } from "../takeover/take.ts";
 import { type Client, connect } from "./client.ts";
 import type { Keeper } from "./config/keeper.ts";
+import type { Maker } from "./config/maker.ts";
 import type { Context } from "./methods/context.ts";
 import { createMaker } from "./methods.ts";
 import { type ControlServer, startControl } from "./server.ts";
@@ -20,6 +21,8 @@ export interface TakeoverRequest {
 	readonly path: string;
 	/** What is to be other than the predecessor has it; not the socket directory. */
 	readonly anew: Anew;
+	/** Methods that set what has been said anew: the predecessor's settings do not count. */
+	readonly said?: ReadonlySet<string> | undefined;
 	readonly kill: (signal: NodeJS.Signals) => void;
 	/** Makes what is to be there beside what the predecessor, a process, has. */
 	extend(context: Context, predecessor: number): Promise<void>;
@@ -59,10 +62,28 @@ function show(control: ControlServer, { log }: Engine): void {
 	}
 }
 
+/** Sets what no object is: guests are worth more. */
+async function adopt(
+	{ engine, call }: Maker,
+	settings: readonly MakingCall[],
+	said: ReadonlySet<string> = new Set(),
+): Promise<void> {
+	for (const setting of settings) {
+		if (said.has(setting.method)) continue;
+		try {
+			await call(setting);
+		} catch (error) {
+			engine.log.warning(
+				`not taken over: ${setting.method}: ${messageOf(error)}`,
+			);
+		}
+	}
+}
+
 /** Makes of a legacy what serves it, control socket included. */
 async function settleIn(
 	legacy: Legacy,
-	{ path, anew, kill, extend, keep }: TakeoverRequest,
+	{ path, anew, said, kill, extend, keep }: TakeoverRequest,
 ): Promise<Instance> {
 	const options = legacy.options(anew);
 	const engine = await startEngine(options, legacy.inheritance);
@@ -71,6 +92,7 @@ async function settleIn(
 		const context = { engine, kill };
 		const maker = createMaker(context);
 		for (const call of legacy.calls) await maker.call(call);
+		await adopt(maker, legacy.settings, said);
 		await extend(context, legacy.pid);
 		const lockFd = legacy.takeLock();
 		const made = await startControl(engine, {

@@ -39,6 +39,8 @@ const SERVE_MS = 10_000;
 export interface Belongings {
 	/** The calls that make what there is, in order. */
 	readonly calls: readonly MakingCall[];
+	/** Those that set what there is besides. */
+	readonly settings: readonly MakingCall[];
 	/** Of the control socket's lock. */
 	readonly lockFd: number;
 }
@@ -53,7 +55,7 @@ export type HandOver =
 
 async function estate(
 	{ options, socketDir, reactors, bdevs, served }: EngineInternals,
-	{ calls, lockFd }: Belongings,
+	{ calls, settings, lockFd }: Belongings,
 	token: number,
 ): Promise<{ document: Estate; fds: number[] }> {
 	const luggage = new Luggage();
@@ -74,6 +76,7 @@ async function estate(
 		mode: options.mode ?? "adaptive",
 		postcopy: options.postcopy ?? false,
 		calls,
+		settings,
 		bdevs: parts,
 		started: started.map(({ device }) => device.name),
 		lock: luggage.put(lockFd),

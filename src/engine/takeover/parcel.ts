@@ -14,7 +14,7 @@ export const FORMAT = 1;
 /** Place of a descriptor among those beside the document. */
 export type Place = number;
 
-/** A call that makes an object. */
+/** A call that makes an object, or sets something. */
 export interface MakingCall {
 	readonly method: string;
 	readonly params: Readonly<Record<string, unknown>>;
@@ -30,6 +30,8 @@ export interface Estate {
 	readonly mode: string;
 	readonly postcopy: boolean;
 	readonly calls: readonly MakingCall[];
+	/** Calls that set what there is besides, in order: a successor does as well without. */
+	readonly settings: readonly MakingCall[];
 	/** What the calls do not say. */
 	readonly bdevs: readonly {
 		readonly name: string;

@@ -41,6 +41,8 @@ export interface Legacy {
 	readonly pid: number;
 	/** The calls that make what it has, in order. */
 	readonly calls: readonly MakingCall[];
+	/** The calls that set what there is besides: one that fails is no reason to stop. */
+	readonly settings: readonly MakingCall[];
 	/** For startEngine: what it was started with, but for what is said anew. */
 	options(anew: Anew): EngineOptions;
 	readonly inheritance: Inheritance;
@@ -112,6 +114,7 @@ function makeLegacy(
 	return {
 		pid: estate.pid,
 		calls: estate.calls,
+		settings: estate.settings,
 		options: (anew) => ({
 			socketDir: sameDir(socketDir, anew.socketDir),
 			stateDir: anew.stateDir ?? stateDir ?? undefined,

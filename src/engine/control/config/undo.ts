@@ -5,6 +5,7 @@ import { internalsOf } from "../../engine-internals.ts";
 import { messageOf } from "../../errors.ts";
 import { describeRunning } from "../describe.ts";
 import type { Call } from "../describe-call.ts";
+import { describeUnsaved } from "../describe-unsaved.ts";
 import { METHODS, type MethodName } from "../schema.ts";
 import type { AnyCall } from "./document.ts";
 import type { Maker } from "./maker.ts";
@@ -69,7 +70,9 @@ function takeInventory(engine: Engine): Inventory {
 		bdevs: new Set(engine.bdevs.list()),
 		controllers: new Set(controllers),
 		luns,
-		settings: describeRunning(engine).filter(({ method }) => isSetting(method)),
+		settings: [...describeRunning(engine), ...describeUnsaved(engine)].filter(
+			({ method }) => isSetting(method),
+		),
 	};
 }
 

@@ -131,13 +131,22 @@ function perChannel(bdev: Bdev, mode: ResetMode) {
 }
 
 interface Histogram {
-	readonly op: Op | undefined;
+	readonly op: Exclude<Op, "other"> | undefined;
 	readonly shape: { granularity: number; minNs: number; maxNs: number };
 	/** What the bdev had done when it was enabled. */
 	readonly base: Stats;
 }
 
 const histograms = new WeakMap<Bdev, Histogram>();
+
+/** How a bdev's histogram was asked for; undefined: it has none. */
+export function histogramOf(bdev: Bdev) {
+	const enabled = histograms.get(bdev);
+	if (!enabled) return undefined;
+	const { op: opc, shape } = enabled;
+	const { granularity, minNs: min_nsec, maxNs: max_nsec } = shape;
+	return { opc, granularity, min_nsec, max_nsec };
+}
 
 function pick(stats: Stats, op: Op | undefined): OpStats {
 	return op === undefined ? sumOps(stats.ops) : stats.ops[op];

@@ -9,8 +9,12 @@ import type { Context, Handlers } from "./context.ts";
 /** As SPDK writes it. */
 type LevelName = Checked<"log_set_level">["level"];
 
+export function levelName(level: LogLevel): LevelName {
+	return level.toUpperCase() as LevelName;
+}
+
 function getLevel({ engine }: Context): LevelName {
-	return settingsOf(engine.log).level.toUpperCase() as LevelName;
+	return levelName(settingsOf(engine.log).level);
 }
 
 function setLevel({ engine }: Context, { level }: { level: LevelName }): true {
