@@ -10,7 +10,7 @@ import type {
 	Ring,
 	Snapshot,
 } from "./stats-interval.ts";
-import { ringName } from "./stats-rows.ts";
+import { isCoalesced, ringName } from "./stats-rows.ts";
 
 /** Counts and shares since the start. */
 export async function report(now: Snapshot): Promise<string> {
@@ -93,7 +93,8 @@ async function logicalUnits(now: Snapshot): Promise<string> {
 
 async function rings(now: Snapshot): Promise<string> {
 	if (now.controllers.length === 0) return "";
-	const rows = now.controllers.flatMap(controllerRows);
+	const coalesced = isCoalesced(now);
+	const rows = now.controllers.flatMap((one) => controllerRows(one, coalesced));
 	const columns = [
 		left("controller"),
 		left("serves"),
@@ -104,22 +105,40 @@ async function rings(now: Snapshot): Promise<string> {
 		right("requests"),
 		right("kicks"),
 		right("calls"),
+		...(coalesced ? [right("late")] : []),
 		right("in flight"),
 	];
 	return heading("Controllers", await table(columns, rows));
 }
 
-function controllerRows(controller: Controller): string[][] {
+/** coalesced: there is a column of calls that were put off. */
+function controllerRows(
+	controller: Controller,
+	coalesced: boolean,
+): string[][] {
 	const who = [controller.ctrlr, served(controller)];
 	const rows = controller.sessions.flatMap(({ id, rings }) =>
 		rings.map((ring) => {
 			const name = ringName(controller.kind, ring.index);
-			return [...who, String(id), name, ...ringCells(ring)];
+			return [...who, String(id), name, ...ringCells(ring, coalesced)];
 		}),
 	);
 	return rows.length > 0
 		? rows
-		: [[...who, "-", "-", "-", idleState(controller), "", "", "", ""]];
+		: [
+				[
+					...who,
+					"-",
+					"-",
+					"-",
+					idleState(controller),
+					"",
+					"",
+					"",
+					"",
+					...(coalesced ? [""] : []),
+				],
+			];
 }
 
 function idleState({ started }: Controller): string {
@@ -132,7 +151,7 @@ function served({ kind, bdev, luns }: Controller): string {
 	return `${luns.length} ${luns.length === 1 ? "unit" : "units"}`;
 }
 
-function ringCells(ring: Ring): string[] {
+function ringCells(ring: Ring, coalesced: boolean): string[] {
 	const state = ring.broken ? "broken" : ring.running ? "running" : "stopped";
 	const requests = Object.values(ring.ops).reduce(
 		(sum, { count }) => sum + count,
@@ -144,6 +163,7 @@ function ringCells(ring: Ring): string[] {
 		String(requests),
 		String(ring.kicks),
 		String(ring.calls),
+		...(coalesced ? [String(ring.calls_delayed)] : []),
 		String(ring.inflight),
 	];
 }

@@ -37,6 +37,8 @@ export interface RingRow extends Activity {
 	/** A second. */
 	readonly kicks: number;
 	readonly calls: number;
+	/** Calls that coalescing put off, or sent with another. */
+	readonly delayed: number;
 }
 
 export interface ControllerRow extends RingRow {
@@ -49,6 +51,8 @@ export interface Rows {
 	readonly reactors: readonly ReactorRow[];
 	readonly bdevs: readonly BdevRow[];
 	readonly controllers: readonly ControllerRow[];
+	/** See isCoalesced. */
+	readonly coalesced: boolean;
 }
 
 const all = (ops: Operations | undefined) => (ops ? Object.values(ops) : []);
@@ -88,7 +92,7 @@ function together(
 	readings: readonly RingReading[],
 	seconds: number,
 ): RingRow {
-	const rate = (of: "kicks" | "calls") =>
+	const rate = (of: "kicks" | "calls" | "calls_delayed") =>
 		readings.reduce(
 			(sum, { ring, before }) =>
 				sum + Math.max(0, ring[of] - (before?.[of] ?? 0)),
@@ -105,6 +109,7 @@ function together(
 		reactor: undefined,
 		kicks: rate("kicks"),
 		calls: rate("calls"),
+		delayed: rate("calls_delayed"),
 	};
 }
 
@@ -145,6 +150,15 @@ function controllerRow(
 	return { ...together(key, name, readings, seconds), rings };
 }
 
+/** Whether coalescing has put any call off, as it does where it is asked for. */
+export function isCoalesced({ controllers }: Snapshot): boolean {
+	return controllers.some(({ sessions }) =>
+		sessions.some(({ rings }) =>
+			rings.some(({ calls_delayed }) => calls_delayed > 0),
+		),
+	);
+}
+
 /** What happened between two readings; without `before` since everything was made. */
 export function rowsOf(now: Snapshot, before: Snapshot | undefined): Rows {
 	const since = now.uptime_ns - (before?.uptime_ns ?? 0);
@@ -182,6 +196,7 @@ export function rowsOf(now: Snapshot, before: Snapshot | undefined): Rows {
 		controllers: now.controllers.map((controller) =>
 			controllerRow(controller, before, seconds),
 		),
+		coalesced: isCoalesced(now),
 	};
 }
 

@@ -117,6 +117,13 @@ const RING_COLUMNS: readonly Column<RingRow>[] = [
 	{ title: "CALL/s", width: 6, text: ({ calls }) => rate(calls) },
 ];
 
+/** Only where there are any: it is at the cost of names and curves. */
+const DELAYED: Column<RingRow> = {
+	title: "LATE/s",
+	width: 6,
+	text: ({ delayed }) => rate(delayed),
+};
+
 interface Section<T> {
 	readonly title: string;
 	readonly columns: readonly Column<T>[];
@@ -214,7 +221,7 @@ function tables(
 		...sectionLines<RingRow>(
 			{
 				title: "CONTROLLER, RING",
-				columns: RING_COLUMNS,
+				columns: rows.coalesced ? [...RING_COLUMNS, DELAYED] : RING_COLUMNS,
 				rows: controllers,
 				name: ({ name }) => name,
 				curve,
@@ -235,6 +242,7 @@ const HELP = [
 	"on average. P99 is what 99% of the requests did not exceed, from when they",
 	"were found until their end could be seen. ON is a ring's reactor. Curves",
 	"are of the last minute: the busy share of reactors, IOPS of the rest.",
+	"LATE/s, where there are any: calls that coalescing put off.",
 ];
 
 function uptime(ns: number): string {

@@ -11,6 +11,7 @@ import {
 	type Snapshot,
 	sinceLast,
 } from "../../src/cli/stats-interval.ts";
+import { report } from "../../src/cli/stats-report.ts";
 import { curvesOf, rowsOf } from "../../src/cli/stats-rows.ts";
 import { render, SORTS, type View } from "../../src/cli/stats-view.ts";
 
@@ -84,7 +85,12 @@ function operations(read: Operation): Operations {
 }
 
 /** An instance with so many disks; each did `count` times its number of reads of 1 µs. */
-function snapshot(disks: number, uptime: number, count: number): Snapshot {
+function snapshot(
+	disks: number,
+	uptime: number,
+	count: number,
+	delayed = 0,
+): Snapshot {
 	const numbers = Array.from({ length: disks }, (_, i) => i);
 	const ops = (i: number) => operations(operation([[1023, count * (i + 1)]]));
 	return {
@@ -125,7 +131,7 @@ function snapshot(disks: number, uptime: number, count: number): Snapshot {
 							kicks_suppressed: 0,
 							calls: count,
 							calls_suppressed: 0,
-							calls_delayed: 0,
+							calls_delayed: delayed,
 							batches: count,
 							busy_ns: 0,
 							inflight: 0,
@@ -159,6 +165,28 @@ test("a screen has as many lines as the terminal and none that is too long, what
 				assert([...text].length <= columns, `${columns}: ${text}`);
 			}
 		}
+});
+
+test("calls that were put off have a column where there are any, in 80 columns too", async () => {
+	const size = { columns: 80, rows: undefined };
+	const lines = (before: Snapshot, now: Snapshot) =>
+		render(rowsOf(now, before), view("name"), new History(), size).map(
+			stripVTControlCharacters,
+		);
+	const none = lines(snapshot(2, 1e9, 1), snapshot(2, 2e9, 2));
+	assert.doesNotMatch(none.join("\n"), /LATE/);
+	const some = lines(snapshot(2, 1e9, 1, 10), snapshot(2, 2e9, 2, 52));
+	const head = some.findIndex((line) => /CALL\/s LATE\/s$/.test(line));
+	assert(head > 0, some.join("\n"));
+	for (const ring of [1, 2]) assert.match(some[head + ring] ?? "", / 42( |$)/);
+	assert(Math.max(...some.map((line) => [...line].length)) <= 80);
+
+	const table = async (now: Snapshot) =>
+		stripVTControlCharacters(await report(now)).split("\n");
+	assert.doesNotMatch((await table(snapshot(2, 1e9, 1))).join("\n"), /late/);
+	const rows = await table(snapshot(2, 1e9, 1, 52));
+	const at = rows.findIndex((line) => /calls +late +in flight/.test(line));
+	assert.match(rows[at + 1] ?? "", /1 +52 +0$/);
 });
 
 /** Names in the order of the screen. */
