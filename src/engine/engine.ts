@@ -38,7 +38,7 @@ import { openStore } from "./virtio-scsi/store.ts";
 export type { Backend, BackendKind } from "./bdev/backend.ts";
 export type { Bdev } from "./bdev/bdev.ts";
 export type { Latencies, Latency } from "./bdev/delay.ts";
-export { isDelay } from "./bdev/delay.ts";
+export { isDelay, LATENCIES } from "./bdev/delay.ts";
 export type { ErrorKind, ErrorRule, Operation } from "./bdev/error.ts";
 export { ERROR_OPERATIONS, isError, showRule } from "./bdev/error.ts";
 export type { FileOptions } from "./bdev/file.ts";

@@ -178,9 +178,21 @@ test("what cannot be made is told item by item, and nothing is", () =>
 					/bdev\[3\] bdev_null_create: there is a bdev there already/,
 				);
 				assert.match(first, /1 later one/);
+				await instance.rpc("bdev_delay_create", {
+					...{ name: "slow", base_bdev_name: "there" },
+					...{ avg_read_latency: 1, p99_read_latency: 2 },
+					...{ avg_write_latency: 3, p99_write_latency: 4 },
+				});
+				const slower = {
+					method: "bdev_delay_update_latency",
+					params: {
+						...{ delay_bdev_name: "slow", latency_type: "p99_read" },
+						latency_us: 999,
+					},
+				};
 				// The controllers come last: here one of them fails, after the bdevs were made.
 				const second = await load(
-					[fresh, aio],
+					[fresh, aio, slower],
 					[blk("vm0", "n"), blk("vm0", "f"), blk("vm1", "x")],
 				);
 				assert.match(

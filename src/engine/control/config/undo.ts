@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Taking back what calls of a configuration made.
-import type { Bdev, Engine, ScsiController } from "../../engine.ts";
+import {
+	type Bdev,
+	type Engine,
+	isDelay,
+	LATENCIES,
+	type ScsiController,
+} from "../../engine.ts";
 import { internalsOf } from "../../engine-internals.ts";
 import { messageOf } from "../../errors.ts";
 import { describeRunning } from "../describe.ts";
-import type { Call } from "../describe-call.ts";
+import { type Call, call } from "../describe-call.ts";
 import { describeUnsaved } from "../describe-unsaved.ts";
 import { METHODS, type MethodName } from "../schema.ts";
 import type { AnyCall } from "./document.ts";
@@ -35,6 +41,21 @@ const RESETS: Readonly<
 	}),
 	vhostctl_set_trace: ({ ctrlr }) => ({ ctrlr, size: 0 }),
 };
+
+/** The latencies of delay bdevs, which are described where those are made. */
+function latencyCalls({ bdevs }: Engine): Call[] {
+	return bdevs.list().flatMap(({ name, backend }) =>
+		isDelay(backend)
+			? LATENCIES.map((which) =>
+					call("bdev_delay_update_latency", {
+						delay_bdev_name: name,
+						latency_type: which,
+						latency_us: backend.latencies()[which],
+					}),
+				)
+			: [],
+	);
+}
 
 /** What there is at a moment. */
 interface Inventory {
@@ -70,9 +91,11 @@ function takeInventory(engine: Engine): Inventory {
 		bdevs: new Set(engine.bdevs.list()),
 		controllers: new Set(controllers),
 		luns,
-		settings: [...describeRunning(engine), ...describeUnsaved(engine)].filter(
-			({ method }) => isSetting(method),
-		),
+		settings: [
+			...describeRunning(engine),
+			...describeUnsaved(engine),
+			...latencyCalls(engine),
+		].filter(({ method }) => isSetting(method)),
 	};
 }
 
