@@ -120,11 +120,23 @@ void inflight_put(struct inflight *inflight, uint16_t head)
 
 /* ---- Recovery ---- */
 
+uint32_t vhc_inflight_damage(const struct vhc_inflight *inflight)
+{
+	return inflight->damage;
+}
+
+int region_damaged(struct inflight *inflight, enum vhc_damage damage)
+{
+	inflight->of->damage = damage;
+	return -EPROTO;
+}
+
 int region_check(struct inflight *inflight, uint64_t features, uint16_t version, uint16_t desc_num)
 {
-	if (version != REGION_VERSION || features != 0 || desc_num < inflight->size ||
-	    desc_num > inflight->of->queue_size)
-		return -EPROTO;
+	if (version != REGION_VERSION || features != 0)
+		return region_damaged(inflight, VHC_DAMAGE_VERSION);
+	if (desc_num < inflight->size || desc_num > inflight->of->queue_size)
+		return region_damaged(inflight, VHC_DAMAGE_DESC_NUM);
 	inflight->entries = desc_num;
 	return 0;
 }

@@ -89,7 +89,7 @@ static int settle_announced(struct inflight *inflight, struct vring_packed_desc 
 	struct inflight_position old = {word.old_used_idx, word.old_used_wrap_counter};
 
 	if (new.index >= inflight->size || old.index >= inflight->size)
-		return -EPROTO;
+		return region_damaged(inflight, VHC_DAMAGE_USED);
 	if (new.index != old.index || new.wrap != old.wrap) {
 		if (ring_bits(&ring[old.index]) != available_bits(old.wrap)) {
 			uint16_t head = region->free_head;
@@ -120,7 +120,7 @@ static int walk_free(struct inflight *inflight, uint16_t at)
 		inflight->next[i] = ENTRY_UNKNOWN;
 	while (at < inflight->entries) {
 		if (inflight->next[at] != ENTRY_UNKNOWN)
-			return -EPROTO;
+			return region_damaged(inflight, VHC_DAMAGE_FREE);
 		inflight->next[at] = ENTRY_FREE;
 		inflight->packed->desc[at].inflight = 0;
 		at = inflight->packed->desc[at].next;
@@ -139,7 +139,7 @@ static int find_heads(struct inflight *inflight, struct found *found)
 		if (inflight->next[i] == ENTRY_FREE || !entry->inflight)
 			continue;
 		if (n == inflight->size)
-			return -EPROTO;
+			return region_damaged(inflight, VHC_DAMAGE_INFLIGHT);
 		found[n++] = (struct found){.counter = entry->counter, .entry = i};
 	}
 	region_sort(inflight, found, n);
@@ -154,14 +154,14 @@ static int copy_chain(struct inflight *inflight, uint16_t at, uint32_t room,
 	uint16_t last = inflight->packed->desc[at].last;
 
 	if (num == 0 || num > room)
-		return -EPROTO;
+		return region_damaged(inflight, VHC_DAMAGE_CHAIN);
 	for (uint32_t i = 0; i < num; i++) {
 		volatile struct packed_entry *entry = &inflight->packed->desc[at];
 		uint16_t next = i + 1u < num ? entry->next : NO_ENTRY;
 
 		if (inflight->next[at] != ENTRY_UNKNOWN || (i + 1u < num) != (at != last) ||
 		    (i + 1u < num && next >= inflight->entries))
-			return -EPROTO;
+			return region_damaged(inflight, VHC_DAMAGE_CHAIN);
 		inflight->next[at] = next;
 		descs[i] = (struct vring_packed_desc){
 		    .addr = entry->addr, .len = entry->len, .id = entry->id, .flags = entry->flags};

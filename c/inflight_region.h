@@ -81,6 +81,7 @@ struct vhc_inflight {
 	uint32_t num_queues;
 	uint32_t queue_size;
 	bool packed;
+	uint32_t damage; /* enum vhc_damage that was found last, or 0 */
 	struct mapping map;
 };
 
@@ -120,6 +121,9 @@ static inline void in_order(void)
 {
 	atomic_signal_fence(memory_order_seq_cst);
 }
+
+/* Notes what is wrong with a region; -EPROTO. */
+int region_damaged(struct inflight *inflight, enum vhc_damage damage);
 
 /* Whether a region that was used can be read: 0, with the number of its entries, or -EPROTO. */
 int region_check(struct inflight *inflight, uint64_t features, uint16_t version, uint16_t desc_num);

@@ -32,7 +32,7 @@ static int settle_last_batch(struct inflight *inflight, uint16_t used_idx)
 
 	for (uint32_t i = 0; i < n && i < inflight->entries; i++) {
 		if (at >= inflight->entries)
-			return -EPROTO;
+			return region_damaged(inflight, VHC_DAMAGE_BATCH);
 		region->desc[at].inflight = 0;
 		at = region->desc[at].next;
 	}
@@ -54,7 +54,7 @@ static int find_split(struct inflight *inflight, uint16_t *heads)
 			continue;
 		if (i >= inflight->size) {
 			free(found);
-			return -EPROTO;
+			return region_damaged(inflight, VHC_DAMAGE_INFLIGHT);
 		}
 		found[n++] = (struct found){.counter = entry->counter, .entry = i};
 	}

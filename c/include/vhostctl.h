@@ -463,6 +463,24 @@ VHC_API int vhc_inflight_create(const struct vhc_inflight_config *config,
 /* Drops the caller's reference. Thread: any. */
 VHC_API void vhc_inflight_release(struct vhc_inflight *inflight);
 
+/* What is wrong with a ring's region: the fields that say what cannot be. */
+enum vhc_damage {
+	VHC_DAMAGE_VERSION = 1,	 /* version, features: no such region is known here */
+	VHC_DAMAGE_DESC_NUM = 2, /* desc_num: fewer than the ring has, or more than fit */
+	VHC_DAMAGE_BATCH = 3,	 /* split: last_batch_head, next: beyond the entries */
+	VHC_DAMAGE_INFLIGHT = 4, /* inflight: of an entry that the ring does not have; packed: of
+				    more entries than it has */
+	VHC_DAMAGE_USED = 5,	 /* packed: used_idx, old_used_idx: beyond the ring */
+	VHC_DAMAGE_FREE = 6,	 /* packed: free_head, next: a list that goes round in a circle */
+	VHC_DAMAGE_CHAIN = 7, /* packed: num, last, next: no chain, or one with another's entries */
+};
+
+/*
+ * Why vhc_ring_create last said -EPROTO about a region of the buffer: enum vhc_damage; 0: it
+ * never did. Thread: control.
+ */
+VHC_API uint32_t vhc_inflight_damage(const struct vhc_inflight *inflight);
+
 /* ---- Rings, device side ---------------------------------------------------- */
 
 /* A split or packed virtqueue as the device sees it (virtio 2.7, 2.8). */
@@ -522,7 +540,7 @@ struct vhc_chain {
  * in which they were taken, and `base` is worked out from it.
  * Errors: -EINVAL (size, alignment, base, index, an in-flight region for fewer
  * entries), -EFAULT (an address outside mem), -EPROTO (an in-flight region that
- * contradicts itself or the ring), -ENOMEM, -EMFILE. Thread: control.
+ * contradicts itself or the ring: see vhc_inflight_damage), -ENOMEM, -EMFILE. Thread: control.
  */
 VHC_API int vhc_ring_create(const struct vhc_ring_config *config, struct vhc_ring **out);
 

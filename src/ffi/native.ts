@@ -53,6 +53,14 @@ export const BREAK_MEMORY = 6;
 export const BREAK_LOG = 7;
 export const BREAK_CALL = 8;
 
+export const DAMAGE_VERSION = 1;
+export const DAMAGE_DESC_NUM = 2;
+export const DAMAGE_BATCH = 3;
+export const DAMAGE_INFLIGHT = 4;
+export const DAMAGE_USED = 5;
+export const DAMAGE_FREE = 6;
+export const DAMAGE_CHAIN = 7;
+
 export const OP_READ = 0;
 export const OP_WRITE = 1;
 export const OP_FLUSH = 2;
@@ -338,6 +346,9 @@ export const native = {
 		produce((out) =>
 			check("vhc_inflight_create", encode("vhc_inflight_config", config), out),
 		),
+	/** enum vhc_damage, or 0. */
+	inflightDamage: (inflight: bigint): number =>
+		library().call("vhc_inflight_damage", inflight),
 	inflightRelease: (inflight: bigint) =>
 		library().call("vhc_inflight_release", inflight),
 

@@ -134,6 +134,7 @@ export const SYMBOLS = {
 		result: "i32",
 		params: ["buffer config", "buffer out"],
 	},
+	vhc_inflight_damage: { result: "u32", params: ["handle inflight"] },
 	vhc_inflight_release: { result: "void", params: ["handle inflight"] },
 
 	vhc_ring_create: { result: "i32", params: ["buffer config", "buffer out"] },

@@ -2,7 +2,7 @@
 // The buffer of requests in flight: made, given back, used by rings, dropped by a reset.
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { fstatSync } from "node:fs";
+import { fstatSync, writeSync } from "node:fs";
 import { afterEach, beforeEach, mock, test } from "node:test";
 import {
 	decodeInflight,
@@ -121,6 +121,37 @@ test("rings use the buffer from when it is made, and another when that is set", 
 	assert.equal(session.rings[0]?.tracked, true);
 	native.fdClose(fd);
 	await rig.assertNothingLeft(peer);
+});
+
+/** Offsets in a split region of what cannot be 9 in a ring of 8, and what is told of it. */
+const DAMAGES = [
+	[8, /version, features: no such region is known/],
+	[10, /desc_num: .* more than there is room for/],
+	[12, /last_batch_head, next: .* beyond the entries/],
+] as const;
+
+test("what is wrong with a region is told in words, and its ring does not run", async () => {
+	for (const [at, words] of DAMAGES) {
+		const { peer, session } = rig.bench.connect();
+		await rig.running(peer, 0);
+		const { area, fd } = await getBuffer(peer);
+		// One that was used up to the last but one that is in the used ring.
+		for (const [value, where] of [
+			[0xffff, 14],
+			[9, at],
+		] as const) {
+			const bytes = Buffer.alloc(2);
+			bytes.writeUInt16LE(value);
+			writeSync(fd, bytes, 0, 2, where);
+		}
+		assert.notEqual(await setBuffer(peer, area, fd), 0n);
+		assert.equal(session.rings[0]?.running, false);
+		const told = rig.bench.device.logged.filter((line) => words.test(line));
+		assert.equal(told.length, 1, rig.bench.device.logged.join("\n"));
+		assert.match(told[0] ?? "", /ring 0: damaged in-flight region: /);
+		native.fdClose(fd);
+		await rig.assertNothingLeft(peer);
+	}
 });
 
 test("a reset drops the buffer; a stop does not", async () => {

@@ -10,6 +10,7 @@ import type { Runtime } from "../runtime.ts";
 import { VIRTIO_F } from "../virtio/features.ts";
 import type { BackendChannel } from "./backend-channel.ts";
 import type { VringAddress } from "./codec.ts";
+import { explainDamage } from "./damage.ts";
 import type { RingInfo, RunningRing, Session, VhostDevice } from "./device.ts";
 import { closeFd } from "./fds.ts";
 import { type CallRelay, relayCalls } from "./inband.ts";
@@ -282,20 +283,21 @@ function createRing(
 	relay: CallRelay | undefined,
 ): bigint {
 	const { address, kick } = vring;
-	const { inflight, features } = host;
+	const { features } = host;
 	if (!address || kick === undefined)
 		throw new Error("a ring that is not set up");
 	const log = logOf(host);
 	if ((features & VIRTIO_F.LOG_ALL) !== 0n && log === undefined)
 		host.unlogged = true;
-	return native.ringCreate({
+	const inflight = host.inflight?.handle(isPacked(host)) ?? 0n;
+	const config = {
 		mem: memoryOf(host),
 		features,
 		desc: address.desc,
 		avail: address.avail,
 		used: address.used,
 		stats: host.device.statsPage(host.session, vring.index),
-		inflight: inflight?.handle(isPacked(host)) ?? 0n,
+		inflight,
 		log: log ?? 0n,
 		log_used: address.flags & VRING_F_LOG ? address.log : NOT_LOGGED,
 		size: vring.size,
@@ -306,7 +308,12 @@ function createRing(
 		err_fd: vring.err,
 		id,
 		reserved: 0,
-	});
+	};
+	try {
+		return native.ringCreate(config);
+	} catch (error) {
+		throw explainDamage(error, inflight, vring.index);
+	}
 }
 
 function memoryOf({ iotlb, memory }: VringHost): bigint {
