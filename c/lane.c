@@ -21,11 +21,16 @@ void lane_set_channel(struct lane *lane, struct bdev_channel *channel)
 		lane->end = scsi ? LANE_SCSI_LATER : LANE_BLK_LATER;
 }
 
-/* Remembers that the channel may have requests in flight now: the reactor asks for that. */
-static void touch(struct lane *lane)
+/*
+ * Counts requests that stay with the backend, and remembers that the channel may have some in
+ * flight now: the reactor asks for that.
+ */
+__attribute__((noinline)) static void note_given(struct lane *lane, uint32_t n)
 {
 	struct queue *queue = lane->queue;
 
+	lane->inflight += n;
+	lane_count_inflight(lane->stats, n);
 	if (lane->touched)
 		return;
 	lane->touched = true;
@@ -35,11 +40,8 @@ static void touch(struct lane *lane)
 
 void lane_submit(struct lane *lane, struct io *const *ios, uint32_t n)
 {
-	if (!lane->sync) {
-		lane->inflight += n;
-		lane_count_inflight(lane->stats, n);
-		touch(lane);
-	}
+	if (!lane->sync)
+		note_given(lane, n);
 	if (__builtin_expect(lane->queue->ring->trace != NULL, 0))
 		trace_submit(lane, ios, n);
 	else
