@@ -52,7 +52,7 @@ export async function chromeTrace(trace: Trace): Promise<ChromeTrace> {
 
 function ringEvents(
 	{ ctrlr }: Trace,
-	{ ring, session, requests }: Trace["rings"][number],
+	{ ring, session, ended, requests }: Trace["rings"][number],
 	pid: number,
 	names: Names,
 ): TraceEvent[] {
@@ -65,7 +65,8 @@ function ringEvents(
 		free[thread] = end(one);
 		return requestEvents(one, pid, thread + 1, names);
 	});
-	const name = `${ctrlr} ring ${ring}, front end ${session}`;
+	const gone = ended === null ? "" : ", gone";
+	const name = `${ctrlr} ring ${ring}, front end ${session}${gone}`;
 	return [
 		meta(pid, 0, "process_name", { name }),
 		meta(pid, 0, "process_sort_index", { sort_index: pid }),

@@ -45,7 +45,8 @@ async function ringTable(trace: Trace, ring: Ring): Promise<string> {
 		outcome(one),
 		...steps(one).map(micros),
 	]);
-	const heading = `${trace.ctrlr}: ring ${ring.ring} of front end ${ring.session}, from ${wallClock(ring, first)}; steps in µs`;
+	const gone = ring.ended === null ? "" : ", which is gone";
+	const heading = `${trace.ctrlr}: ring ${ring.ring} of front end ${ring.session}${gone}, from ${wallClock(ring, first)}; steps in µs`;
 	return `${kleur.bold().underline(heading)}\n${await table(columns, rows)}`;
 }
 

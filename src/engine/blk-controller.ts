@@ -267,7 +267,7 @@ export function createBlkController(
 			const attached = sessions.get(session);
 			sessions.delete(session);
 			for (const page of attached?.pages.values() ?? []) page.free();
-			traces.ended(session);
+			traces.sessionEnded(session);
 			log.info("ended", { session: session.id, kind: "ended" });
 		},
 		async startRing(session, index, ring, node): Promise<RunningRing> {
@@ -322,6 +322,7 @@ export function createBlkController(
 		},
 		async close() {
 			await Promise.all([...sessions.keys()].map((session) => session.close()));
+			traces.close();
 			unclaim();
 		},
 	};

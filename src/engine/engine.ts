@@ -92,6 +92,7 @@ export {
 	type Stats,
 } from "./stats.ts";
 export {
+	type EndedTrace,
 	MAX_TRACE,
 	type Trace,
 	type TracedCommand,

@@ -77,23 +77,40 @@ export interface Trace {
 	readonly requests: readonly TracedRequest[];
 }
 
+/** What is left of a connection that has ended. */
+export interface EndedTrace {
+	/** The connection's number. */
+	readonly session: number;
+	/** When it ended: milliseconds since 1970. */
+	readonly endedAt: number;
+	/** By index. */
+	readonly rings: readonly number[];
+	/** As Traces.read. */
+	read(index: number, last?: number): Trace | undefined;
+}
+
 /** A controller's traces: one for each ring that has run since it was switched on. */
 export interface Traces {
 	/** Requests kept of each ring; 0: off. */
 	readonly size: number;
 	/**
 	 * Keeps the last `size` requests of each ring, rounded up to a power of two of 64 at
-	 * least; 0 switches it off. What was kept is dropped. Throws E_INVALID.
+	 * least; 0 switches it off. What was kept is dropped, also of ended connections. Throws
+	 * E_INVALID.
 	 */
 	setSize(size: number): void;
 	/** The last requests of a ring, up to `last`; undefined if it has no trace. */
 	read(session: Session, index: number, last?: number): Trace | undefined;
+	/** Of the last connection with requests that has ended: what a guest did before it died. */
+	readonly ended: EndedTrace | undefined;
 	/** To be called before a ring starts, */
 	ringStarts(session: Session, index: number, ring: bigint): void;
 	/** after it has stopped, or did not start, */
 	ringStopped(session: Session, index: number): void;
-	/** and when a connection has ended. */
-	ended(session: Session): void;
+	/** when a connection has ended, */
+	sessionEnded(session: Session): void;
+	/** and when all have and the controller goes. */
+	close(): void;
 }
 
 interface Entry {
@@ -101,6 +118,13 @@ interface Entry {
 	trace: bigint;
 	/** struct vhc_ring * while it runs. */
 	ring: bigint | undefined;
+}
+
+/** What is kept of a connection that has ended. */
+interface Past {
+	readonly session: number;
+	readonly endedAt: number;
+	readonly entries: ReadonlyMap<number, Entry>;
 }
 
 type Raw = ReturnType<typeof native.traceRead>["records"][number];
@@ -158,12 +182,33 @@ function roundUp(size: number): number {
 /** hasCommands: whether what is asked in a ring are SCSI commands. */
 export function createTraces(hasCommands: (index: number) => boolean): Traces {
 	const sessions = new Map<Session, Map<number, Entry>>();
+	let past: Past | undefined;
 	let size = 0;
 
 	const drop = (entry: Entry): void => {
 		if (entry.trace !== 0n) native.traceRelease(entry.trace);
 		entry.trace = 0n;
 	};
+	const dropPast = (): void => {
+		for (const entry of past?.entries.values() ?? []) drop(entry);
+		past = undefined;
+	};
+	const read = (
+		entry: Entry | undefined,
+		index: number,
+		last: number,
+	): Trace | undefined => {
+		const trace = entry?.trace ?? 0n;
+		if (trace === 0n) return undefined;
+		const { nowNs, records } = native.traceRead(trace, Math.min(last, size));
+		const scsi = hasCommands(index);
+		return {
+			nowNs: Number(nowNs),
+			requests: records.map((raw) => requestOf(raw, scsi)),
+		};
+	};
+	const isEmpty = ({ trace }: Entry): boolean =>
+		trace === 0n || native.traceRead(trace, 1).records.length === 0;
 	/** Gives an entry's ring a new trace, or none. */
 	const renew = (entry: Entry): void => {
 		const fresh = size === 0 ? 0n : native.traceCreate(size);
@@ -184,17 +229,21 @@ export function createTraces(hasCommands: (index: number) => boolean): Traces {
 		},
 		setSize(asked) {
 			size = roundUp(asked);
+			dropPast();
 			for (const rings of sessions.values())
 				for (const entry of rings.values()) renew(entry);
 		},
-		read(session, index, last = size) {
-			const trace = sessions.get(session)?.get(index)?.trace ?? 0n;
-			if (trace === 0n) return undefined;
-			const { nowNs, records } = native.traceRead(trace, Math.min(last, size));
-			const scsi = hasCommands(index);
+		read: (session, index, last = size) =>
+			read(sessions.get(session)?.get(index), index, last),
+		get ended() {
+			if (!past) return undefined;
+			const { session, endedAt, entries } = past;
 			return {
-				nowNs: Number(nowNs),
-				requests: records.map((raw) => requestOf(raw, scsi)),
+				session,
+				endedAt,
+				rings: [...entries.keys()].sort((a, b) => a - b),
+				read: (index: number, last = size) =>
+					read(entries.get(index), index, last),
 			};
 		},
 		ringStarts(session, index, ring) {
@@ -207,9 +256,17 @@ export function createTraces(hasCommands: (index: number) => boolean): Traces {
 		ringStopped(session, index) {
 			entryOf(session, index).ring = undefined;
 		},
-		ended(session) {
-			for (const entry of sessions.get(session)?.values() ?? []) drop(entry);
+		sessionEnded(session) {
+			const entries = sessions.get(session) ?? new Map<number, Entry>();
 			sessions.delete(session);
+			// One that asked for nothing would drive out one that died of what it asked for.
+			if ([...entries.values()].every(isEmpty)) {
+				for (const entry of entries.values()) drop(entry);
+				return;
+			}
+			dropPast();
+			past = { session: session.id, endedAt: Date.now(), entries };
 		},
+		close: dropPast,
 	};
 }

@@ -15,6 +15,7 @@ import {
 } from "../../src/engine/vhost-user/frontend.ts";
 import { request, T_FLUSH, T_GET_ID, T_IN, T_OUT } from "../support/disk-io.ts";
 import { fails, startTestEngine, type TestEngine } from "../support/engine.ts";
+import { waitUntil } from "../support/processes.ts";
 import {
 	pattern,
 	read,
@@ -30,18 +31,21 @@ let t: TestEngine;
 let runtime: Runtime;
 let frontend: Frontend;
 
+const connect = () =>
+	connectFrontend(runtime, t.engine.socketPath("vm0"), {
+		queues: 1,
+		queueSize: 128,
+		memoryBytes: 4 * MIB,
+		mode: "interrupt",
+	});
+
 beforeEach(async () => {
 	t = await startTestEngine({});
 	runtime = createRuntime();
 	const disk = { name: "disk", blockSize: 512, numBlocks: BLOCKS };
 	await t.engine.bdevs.createMalloc(disk);
 	await t.engine.createBlkController({ name: "vm0", bdev: "disk" });
-	frontend = await connectFrontend(runtime, t.engine.socketPath("vm0"), {
-		queues: 1,
-		queueSize: 128,
-		memoryBytes: 4 * MIB,
-		mode: "interrupt",
-	});
+	frontend = await connect();
 });
 afterEach(async () => {
 	await frontend.close();
@@ -138,6 +142,57 @@ test("it is switched on and off while rings run, and described", async () => {
 		callMethod(context(), "vhostctl_set_trace", { ctrlr: "no", size: 1 }),
 		"E_NOT_FOUND",
 		/no controller no/,
+	);
+});
+
+/** Who asked, whether that one is gone, and where. */
+async function told(): Promise<[number, boolean, number[]][]> {
+	const { rings } = await getTrace();
+	return rings.map(({ session, ended, requests }) => [
+		session,
+		ended !== null,
+		requests.map(({ offset }) => offset / 512),
+	]);
+}
+
+async function reconnect(): Promise<void> {
+	await frontend.close();
+	const gone = () => t.engine.controllers()[0]?.sessions.length === 0;
+	await waitUntil(gone, 10_000, () => "the front end has gone");
+	frontend = await connect();
+}
+
+test("what a front end asked can be read when it has gone, and the next one is recorded too", async () => {
+	const before = Date.now();
+	await setTrace(64);
+	await request(frontend, T_IN, 1, 512);
+	await request(frontend, T_IN, 2, 512);
+	const [first] = await told();
+	assert(first);
+	const [id] = first;
+	assert.deepEqual(first, [id, false, [1, 2]]);
+	await reconnect();
+	const [ring] = (await getTrace()).rings;
+	assert(ring?.ended && ring.ended >= before && ring.ended <= Date.now());
+	assert.match(await report(await getTrace()), /front end \d+, which is gone/);
+	await request(frontend, T_IN, 3, 512);
+	const second = (await told()).at(-1)?.[0] ?? 0;
+	assert.deepEqual(await told(), [
+		[id, true, [1, 2]],
+		[second, false, [3]],
+	]);
+	assert.deepEqual((await getTrace({ last: 1 })).rings[0]?.requests.length, 1);
+
+	await reconnect(); // the second drives the first out
+	await reconnect(); // the third asked for nothing
+	assert.deepEqual(
+		(await told()).filter(([, ended]) => ended),
+		[[second, true, [3]]],
+	);
+	await setTrace(64);
+	assert.deepEqual(
+		(await told()).filter(([, ended]) => ended),
+		[],
 	);
 });
 

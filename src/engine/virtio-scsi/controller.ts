@@ -295,7 +295,7 @@ export function createScsiController(
 			sessions.delete(session);
 			for (const lun of targets.units()) lun.leave(ours.nexus);
 			ours.close();
-			traces.ended(session);
+			traces.sessionEnded(session);
 			log.info("ended", { session: session.id, kind: "ended" });
 		},
 		requestHandlers: (session, index) => found(session).handlers(index),
@@ -327,6 +327,7 @@ export function createScsiController(
 				...targets.units().map(({ unit }) => unit.close()),
 				...[...sessions.keys()].map((session) => session.close()),
 			]);
+			traces.close();
 			await targets.close();
 		},
 	};

@@ -2,6 +2,7 @@
 import {
 	type Controller,
 	type Engine,
+	type Trace,
 	type TracedCommand,
 	type TracedRequest,
 	VhostctlError,
@@ -50,29 +51,50 @@ function describeRequest(one: TracedRequest) {
 	};
 }
 
+/** A ring that may have a trace. */
+interface Source {
+	readonly session: number;
+	/** When its connection ended; null: it has not. */
+	readonly ended: number | null;
+	readonly ring: number;
+	read(last: number | undefined): Trace | undefined;
+}
+
+/** The connection that ended before those that there are. */
+function sourcesOf({ sessions, traces }: Controller): Source[] {
+	const past = traces.ended;
+	const pastRings = past?.rings.map((ring) => ({
+		...{ session: past.session, ended: past.endedAt, ring },
+		read: (last: number | undefined) => past.read(ring, last),
+	}));
+	const rings = sessions.flatMap((session) =>
+		session.rings.map(({ index: ring }) => ({
+			...{ session: session.id, ended: null, ring },
+			read: (last: number | undefined) => traces.read(session, ring, last),
+		})),
+	);
+	return [...(pastRings ?? []), ...rings];
+}
+
 export const traceHandlers: Handlers<keyof typeof traceMethods> = {
 	vhostctl_set_trace({ engine }, { ctrlr, size }) {
 		find(engine, ctrlr).traces.setSize(size);
 		return true;
 	},
-	vhostctl_get_trace({ engine }, { ctrlr, ring, last }) {
+	vhostctl_get_trace({ engine }, { ctrlr, ring: wanted, last }) {
 		const controller = find(engine, ctrlr);
-		const wanted = (index: number) => ring === undefined || ring === index;
-		const rings = controller.sessions.flatMap((session) =>
-			session.rings.flatMap(({ index }) => {
-				const trace = wanted(index)
-					? controller.traces.read(session, index, last)
-					: undefined;
+		const rings = sourcesOf(controller)
+			.filter(({ ring }) => wanted === undefined || ring === wanted)
+			.flatMap(({ session, ended, ring, read }) => {
+				const trace = read(last);
 				if (!trace) return [];
 				return {
-					session: session.id,
-					ring: index,
+					...{ session, ended, ring },
 					now_ns: trace.nowNs,
 					now: Date.now(),
 					requests: trace.requests.map(describeRequest),
 				};
-			}),
-		);
+			});
 		const { kind, traces } = controller;
 		return { ctrlr, kind, size: traces.size, rings };
 	},

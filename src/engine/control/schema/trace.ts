@@ -59,7 +59,7 @@ const request = object({
 export const traceMethods = methods({
 	vhostctl_set_trace: {
 		description:
-			"Keeps the last requests of each of a controller's rings, with the time of each step; or no longer. What was kept before is dropped.",
+			"Keeps the last requests of each of a controller's rings, with the time of each step; or no longer. What was kept before is dropped. What a connection asked for is kept after its end until another one ends that asked for something.",
 		effect: "sets",
 		params: object({
 			ctrlr: required(name, "Controller"),
@@ -74,7 +74,7 @@ export const traceMethods = methods({
 	},
 	vhostctl_get_trace: {
 		description:
-			"Tells the last requests of a controller's rings, as vhostctl_set_trace has them kept, in the order in which they ended: what was asked, how it ended, and when it was taken from the ring, submitted to the bdev, completed, shown to the driver (published), and the driver called for it. Times are nanoseconds of CLOCK_MONOTONIC, null for what did not happen; `now_ns` is when the ring was read, and `now` the same in milliseconds since 1970. `up`: it was answered outside of the data plane; `quiet`: the driver wanted no call. A request number that is missing was overwritten while it was read.",
+			"Tells the last requests of a controller's rings, as vhostctl_set_trace has them kept, in the order in which they ended: what was asked, how it ended, and when it was taken from the ring, submitted to the bdev, completed, shown to the driver (published), and the driver called for it. Times are nanoseconds of CLOCK_MONOTONIC, null for what did not happen; `now_ns` is when the ring was read, and `now` the same in milliseconds since 1970. `ended`: when the ring's connection ended, in milliseconds since 1970, null for one that there is. `up`: it was answered outside of the data plane; `quiet`: the driver wanted no call. A request number that is missing was overwritten while it was read.",
 		effect: "none",
 		params: object({
 			ctrlr: required(name, "Controller"),
@@ -92,6 +92,7 @@ export const traceMethods = methods({
 			rings: array(
 				object({
 					session: number,
+					ended: nullable(number),
 					ring: number,
 					now_ns: number,
 					now: number,
