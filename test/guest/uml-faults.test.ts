@@ -127,6 +127,17 @@ test("reads hang until they are resumed, and others go past them", async () => {
 	}
 });
 
+test("a reset of the guest's ends a read that hangs, which its kernel then repeats", async () => {
+	const { guest, scsi } = scene;
+	scsi.errors.inject(["read"], { kind: "pending", num: 1 });
+	await guest.run(`read_on ${scsi.device}`);
+	const hangs = (count: number) => () => scsi.errors.hanging() === count;
+	await waitUntil(hangs(1), PATIENCE_MS, () => "a read hangs");
+	await guest.run(`sg_reset -d $(sg_node ${scsi.device})`, PATIENCE_MS);
+	assert.equal(scsi.errors.hanging(), 0);
+	assert.equal(await readEnd(scsi), GOOD);
+});
+
 /** Bytes that differed in the guest: in which read, where, and by which bits. */
 async function differences({ device }: FaultyDisk) {
 	const text = (await scene.guest.run(`differences ${device}`)).trim();
