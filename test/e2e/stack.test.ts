@@ -164,6 +164,9 @@ test("what hangs keeps no front end, bdev, controller or instance", async () => 
 	}
 });
 
+/** Reads and writes of EE_pass a second. */
+const LIMIT = 2000;
+
 /** Makes one of each, with something to remember. */
 async function makeAll(rpc: Rpc): Promise<void> {
 	for (const [i, name] of ["ram", "halves"].entries())
@@ -184,6 +187,7 @@ async function makeAll(rpc: Rpc): Promise<void> {
 		...{ name: "EE_pass", io_type: "unmap", error_type: "failure", num: 7 },
 		...{ lba: 8, num_blocks: 16, probability: 0.5, seed: 42 },
 	});
+	await rpc("bdev_set_qos_limit", { name: "EE_pass", rw_ios_per_sec: LIMIT });
 	await rpc("bdev_split_create", {
 		...{ base_bdev: "halves", split_count: 3, split_size_mb: 4 },
 	});
@@ -280,24 +284,28 @@ async function told(rpc: Rpc): Promise<unknown> {
 	};
 }
 
-test("stacks are handed over, under a load", () =>
+test("stacks and limits are handed over, with requests that wait for their turn", () =>
 	withDynasty(async (dynasty) => {
 		await dynasty.start();
 		await makeAll(dynasty.rpc);
 		const before = await told(dynasty.rpc);
-		const load = startLoad(dynasty.path("vm-EE_pass"), 3, "--iodepth", "2");
-		const busy = async () => {
+		const start = Date.now();
+		const load = startLoad(dynasty.path("vm-EE_pass"), 2, "--iodepth", "16");
+		const written = async () => {
 			const { bdevs } = (await dynasty.rpc("vhostctl_get_stats")) as {
 				bdevs: { name: string; ops: { write: { count: number } } }[];
 			};
 			return bdevs.some(
-				({ name, ops }) => name === "ram" && ops.write.count > 0,
+				({ name, ops }) => name === "ram" && ops.write.count > 100,
 			);
 		};
-		await waitUntil(busy, PATIENCE_MS, () => "the load runs");
+		await waitUntil(written, PATIENCE_MS, () => "the load runs");
 		await dynasty.succeed();
 		assert.deepEqual(await told(dynasty.rpc), before);
-		await load.finish();
+		const { ios } = await load.finish();
+		// What waited when one instance stopped went at once, and the other begins anew.
+		const most = LIMIT * ((Date.now() - start) / 1000 + 0.1);
+		assert(ios <= most, `${ios} requests, not ${most} at the most`);
 		await dynasty.end();
 	}));
 
