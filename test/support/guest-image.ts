@@ -19,6 +19,7 @@ import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { projectPath } from "./instance.ts";
 import { makeTempDir, removeTempDir } from "./processes.ts";
+import { FIO, REPLACED, thinFio } from "./thin-fio.ts";
 
 const SG_TOOLS = [
 	"sg_compare_and_write",
@@ -51,7 +52,7 @@ const SG_TOOLS = [
 ];
 const TOOLS = [
 	"/bin/busybox",
-	"/usr/bin/fio",
+	FIO,
 	"/sbin/mke2fs",
 	"/sbin/e2fsck",
 	"/sbin/blkdiscard",
@@ -121,7 +122,8 @@ function moduleFiles(folder: string): string[] {
 
 /** The libraries that a program is linked with, as ldd tells. */
 function libraries(program: string): string[] {
-	const { stdout } = spawnSync("ldd", [program], { encoding: "utf8" });
+	const env = { ...process.env, LD_LIBRARY_PATH: thinFio() };
+	const { stdout } = spawnSync("ldd", [program], { encoding: "utf8", env });
 	// Of a static program ldd says so, and names no file.
 	return stdout.match(/\/\S+/g) ?? [];
 }
@@ -156,7 +158,9 @@ function build(
 ): void {
 	const work = makeTempDir();
 	const tree = join(work, "tree");
-	for (const file of tools) copy(file, tree);
+	const thin = thinFio();
+	for (const file of tools)
+		copy(file, tree, file.replace(thin, "/lib/x86_64-linux-gnu"));
 	for (const source of sources) compile(source, tree);
 	modules.forEach((file, i) => {
 		copy(file, tree, `modules/${String(i).padStart(2, "0")}-${basename(file)}`);
@@ -182,7 +186,13 @@ export function guestImage(): GuestImage {
 	const { kernel, modules: folder } = findKernel();
 	const modules = moduleFiles(folder);
 	const tools = [
-		...new Set([...TOOLS, "/etc/mke2fs.conf", ...TOOLS.flatMap(libraries)]),
+		...new Set([
+			...TOOLS,
+			"/etc/mke2fs.conf",
+			...TOOLS.flatMap(libraries),
+			// ldd tells one name of a library that has several.
+			...REPLACED.map((name) => join(thinFio(), name)),
+		]),
 	];
 	const [scripts = [], sources = []] = [SCRIPTS, PROGRAMS].map((folder) =>
 		readdirSync(folder).map((name) => join(folder, name)),

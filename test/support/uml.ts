@@ -16,6 +16,7 @@ import {
 	startProcess,
 	within,
 } from "./processes.ts";
+import { thinFio } from "./thin-fio.ts";
 
 const SCRIPTS = projectPath("test/guest/scripts");
 const VIRTIO_TYPES = { blk: 2, scsi: 8 };
@@ -64,6 +65,7 @@ async function boot(
 			"VHC_TTY=ttyS0",
 			`VHC_SCRIPTS=${SCRIPTS}`,
 			`VHC_MODULES=${MODULES.join(",")}`,
+			`VHC_FIO=${thinFio()}`,
 		],
 		// Guest memory is a file in TMPDIR: it must be on a tmpfs.
 		{ interactive: true, env: { TMPDIR: "/dev/shm" } },

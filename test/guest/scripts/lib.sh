@@ -9,6 +9,10 @@ blkdiscard() {
 lsscsi() {
 	/usr/bin/lsscsi "$@"
 }
+# In user-mode-linux with libraries of its own: it starts in a third of the time.
+fio() {
+	LD_LIBRARY_PATH=${VHC_FIO-} /usr/bin/fio "$@"
+}
 
 drop_caches() {
 	sync
@@ -85,7 +89,7 @@ load() {
 # again and again, and ends at a word from verify_end.
 verify_on() {
 	# shellcheck disable=SC2086 # a list of words
-	setsid fio --name="$1" --filename="/dev/$2" --ioengine=libaio --direct=1 --bs=4k \
+	LD_LIBRARY_PATH=${VHC_FIO-} setsid fio --name="$1" --filename="/dev/$2" --ioengine=libaio --direct=1 --bs=4k \
 		--rw=randwrite --iodepth=32 --verify=crc32c --verify_fatal=1 --verify_backlog=64 \
 		--verify_async=1 --time_based --runtime=100000 --allow_file_create=0 --output-format=json $3 \
 		>"$1.json" 2>"$1.err" </dev/null &
