@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT
 // Linux's drivers over rings of every format and size that QEMU can be asked for: many
-// devices in one guest, each set up in its own way, all verified at the same time.
+// devices in one guest, each set up in its own way, all verified at the same time. Entropy
+// sources of a program's own are among them.
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import type { Device } from "../support/guest.ts";
 import { type Instance, startInstance } from "../support/instance.ts";
 import { bootQemu, type QemuGuest } from "../support/qemu.ts";
 import { SOAK } from "../support/soak.ts";
 import { fioJobs } from "./observe.ts";
+import { type Entropy, openEntropy } from "./rng.ts";
 import { MIB, type Transport } from "./scene.ts";
 
 interface Setup {
+	transport: Transport;
 	packed: boolean;
 	eventIdx: boolean;
 	indirect: boolean;
@@ -36,9 +39,13 @@ function setups(transport: Transport): Setup[] {
 		for (const eventIdx of BOOLEANS)
 			for (const indirect of BOOLEANS)
 				for (const queues of [1, 4])
-					all.push({ packed, eventIdx, indirect, queues, size: LEAST_DIRECT });
+					all.push({
+						...{ transport, packed, eventIdx, indirect, queues },
+						size: LEAST_DIRECT,
+					});
 		for (const size of [...SMALL[transport], ...LARGE])
 			all.push({
+				transport,
 				packed,
 				eventIdx: true,
 				indirect: size < LEAST_DIRECT,
@@ -61,7 +68,8 @@ function fewSetups(transport: Transport): Setup[] {
 
 const onOff = (value: boolean) => (value ? "on" : "off");
 
-function properties(transport: Transport, setup: Setup, i: number) {
+function properties(setup: Setup, i: number) {
+	const { transport } = setup;
 	return {
 		packed: onOff(setup.packed),
 		event_idx: onOff(setup.eventIdx),
@@ -112,64 +120,80 @@ async function disksOf(
 		});
 }
 
-function describe(setup: Setup): string {
+function describe({ transport, ...setup }: Setup): string {
 	const words = Object.entries(setup).map(([name, value]) =>
 		typeof value === "number" ? `${name} ${value}` : `${name} ${onOff(value)}`,
 	);
-	return words.join(", ");
+	return `${transport}, ${words.join(", ")}`;
 }
 
-async function open(transport: Transport, all: Setup[]) {
+async function open(all: Setup[], entropy: Entropy) {
 	const instance = await startInstance();
 	try {
 		const devices: Device[] = [];
 		for (const [i, setup] of all.entries()) {
-			await serve(instance, transport, `disk${i}`);
+			await serve(instance, setup.transport, `disk${i}`);
 			devices.push({
-				kind: transport,
+				kind: setup.transport,
 				socket: instance.socket(`disk${i}`),
 				queues: setup.queues,
-				properties: properties(transport, setup, i),
+				properties: properties(setup, i),
 			});
 		}
-		const guest = await bootQemu(devices, { processors: PROCESSORS });
+		const guest = await bootQemu(devices, {
+			processors: PROCESSORS,
+			args: entropy.args,
+		});
 		return { instance, guest };
 	} catch (error) {
 		await instance.stop().catch(() => {});
+		await entropy.close();
 		throw new Error(instance.log(), { cause: error });
 	}
 }
 
-for (const transport of ["blk", "scsi"] as const) {
-	test(`rings of every format, ${transport}`, async (t) => {
-		const all = SOAK ? setups(transport) : fewSetups(transport);
-		const { instance, guest } = await open(transport, all);
+async function assertVerified(
+	t: TestContext,
+	guest: QemuGuest,
+	all: Setup[],
+): Promise<void> {
+	const disks = await disksOf(guest);
+	assert.equal(disks.length, all.length);
+	for (const [i, setup] of all.entries())
+		for (const [name, bit] of Object.entries(BITS))
+			assert.equal(
+				disks[i]?.features[bit] === "1",
+				setup[name as keyof typeof BITS],
+				`${name} as the guest has it: ${describe(setup)}`,
+			);
+	const names = disks.map(({ disk }) => disk).join(" ");
+	const jobs = fioJobs(
+		await guest.run(`verify 16 ${VERIFIED} ${names}`, 120_000),
+	);
+	for (const [i, setup] of all.entries()) {
+		const job = jobs[i];
+		await t.test(describe(setup), () => {
+			assert.deepEqual(
+				[job?.error, job?.write.total_ios, job?.read.total_ios],
+				[0, VERIFIED / 4096, VERIFIED / 4096],
+			);
+		});
+	}
+}
+
+const TRANSPORTS = ["blk", "scsi"] as const;
+
+for (const transports of SOAK ? TRANSPORTS.map((each) => [each]) : [TRANSPORTS])
+	test(`rings of every format, ${transports.join(" and ")}`, async (t) => {
+		const all = transports.flatMap(SOAK ? setups : fewSetups);
+		const entropy = await openEntropy(!SOAK || transports[0] === "scsi");
+		const { instance, guest } = await open(all, entropy);
 		t.after(async () => {
 			await guest.kill();
 			await instance.stop();
+			await entropy.close();
 		});
-		const disks = await disksOf(guest);
-		assert.equal(disks.length, all.length);
-		for (const [i, setup] of all.entries())
-			for (const [name, bit] of Object.entries(BITS))
-				assert.equal(
-					disks[i]?.features[bit] === "1",
-					setup[name as keyof typeof BITS],
-					`${name} as the guest has it: ${describe(setup)}`,
-				);
-		const names = disks.map(({ disk }) => disk).join(" ");
-		const jobs = fioJobs(
-			await guest.run(`verify 16 ${VERIFIED} ${names}`, 120_000),
-		);
-		for (const [i, setup] of all.entries()) {
-			const job = jobs[i];
-			await t.test(describe(setup), () => {
-				assert.deepEqual(
-					[job?.error, job?.write.total_ios, job?.read.total_ios],
-					[0, VERIFIED / 4096, VERIFIED / 4096],
-				);
-			});
-		}
+		await assertVerified(t, guest, all);
+		await entropy.check(t, guest);
 		await instance.assertHealthy();
 	});
-}

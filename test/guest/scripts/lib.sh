@@ -78,7 +78,7 @@ verify() {
 	fio_jobs "--rw=randwrite --iodepth=$depth --size=$size --verify=crc32c --verify_fatal=1" "$@"
 }
 
-# load "SECONDS OPTIONS" DISK...: random reads and writes, for as long or until they fail.
+# load SECONDS DISK...: random reads and writes, for as long or until they fail.
 load() {
 	seconds=$1
 	shift
@@ -188,7 +188,7 @@ virtio_disks() {
 	for device in $(cd /sys/bus/virtio/devices && ls -d virtio* | sort -V); do
 		disk=$(find "/sys/bus/virtio/devices/$device/" -path '*/block/*' -maxdepth 6 \
 			\( -name 'vd*' -o -name 'sd*' \) | head -n 1)
-		[ -n "$disk" ] && echo "${disk##*/} $(cat "/sys/bus/virtio/devices/$device/features")"
+		[ -z "$disk" ] || echo "${disk##*/} $(cat "/sys/bus/virtio/devices/$device/features")"
 	done
 }
 
