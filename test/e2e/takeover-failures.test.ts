@@ -51,8 +51,15 @@ function everything(dynasty: Dynasty): string[] {
 	];
 }
 
+/** A second, of each disk: what is asked for beyond it waits, and leaves the machine to others. */
+const IOPS = 2000;
+
+const limit = (dynasty: Dynasty, name: string) =>
+	dynasty.rpc("bdev_set_qos_limit", { name, rw_ios_per_sec: IOPS });
+
 /** Loads on both, for so long. */
-function startLoads(dynasty: Dynasty, seconds: number) {
+async function startLoads(dynasty: Dynasty, seconds: number) {
+	for (const name of ["ram", "file"]) await limit(dynasty, name);
 	const loads = [
 		startLoad(dynasty.path("ram"), seconds),
 		startLoad(dynasty.path("scsi"), seconds, "--target", "0"),
@@ -112,7 +119,7 @@ const STEPS: Record<string, (link: Link) => Promise<void>> = {
 test("a successor that goes at any step leaves all as it was", () =>
 	withDynasty(async (dynasty) => {
 		await dynasty.start(...everything(dynasty));
-		const finish = startLoads(dynasty, 8);
+		const finish = await startLoads(dynasty, 8);
 		await sleep(1500);
 		let failed = 0;
 		for (const [name, step] of Object.entries(STEPS)) {
@@ -135,7 +142,7 @@ test("a successor that goes at any step leaves all as it was", () =>
 test("what cannot be taken over is refused, with the reason, and harms nobody", () =>
 	withDynasty(async (dynasty) => {
 		await dynasty.start(...everything(dynasty), "-m", "0-1");
-		const finish = startLoads(dynasty, 12);
+		const finish = await startLoads(dynasty, 12);
 		await sleep(1500);
 		const cases: [number, RegExp, ...string[]][] = [
 			[4, /bdev ram already/, "--bdev", "malloc:name=ram,size=1M"],
@@ -160,7 +167,7 @@ test("what cannot be taken over is refused, with the reason, and harms nobody", 
 test("a successor that cannot open or map what it is given leaves all as it was", () =>
 	withDynasty(async (dynasty) => {
 		await dynasty.start(...everything(dynasty));
-		const finish = startLoads(dynasty, 10);
+		const finish = await startLoads(dynasty, 10);
 		await sleep(1500); // it is not the first to connect
 		const runtime = createRuntime();
 		const options = { queues: 64, queueSize: 64, mode: "interrupt" } as const;
@@ -292,7 +299,7 @@ test("a successor that dies with the guests leaves them to the one before it", (
 test("an engine in a process with others is taken over from, and leaves nothing", () =>
 	withDynasty(async (dynasty) => {
 		await dynasty.start(...everything(dynasty));
-		const finish = startLoads(dynasty, 5);
+		const finish = await startLoads(dynasty, 5);
 		await sleep(1000);
 		const old = dynasty.ruler;
 		const anew = {};

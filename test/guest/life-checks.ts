@@ -24,24 +24,51 @@ export type Check = (scene: Scene) => Promise<void>;
 
 export const SEEN_MS = 10_000; // for the guest to notice a change
 const LOAD_SECONDS = 60; // longer than any load is left running
+/** Of a held load, a disk: as much as leaves the guest time for what is looked at. */
+const HELD_IOPS = 300;
 
 export const each = ({ disks }: Scene, role: keyof Disks): SceneDisk[] =>
 	BACKINGS.map((backing) => disks[backing][role]);
 const devices = (disks: SceneDisk[]) =>
 	disks.map(({ device }) => device).join(" ");
 
+/** Has the bdevs do no more than so many requests a second; 0: as many as they can. */
+function limit(
+	{ instance }: Scene,
+	disks: SceneDisk[],
+	rw_ios_per_sec: number,
+) {
+	return onEach(disks, async ({ name }) => {
+		await instance.rpc("bdev_set_qos_limit", { name, rw_ios_per_sec });
+	});
+}
+
+/**
+ * As underLoad, with bdevs that are limited to what does not keep the guest busy: at any time
+ * they hold as many requests as fio may have under way. Whoever deletes one need not end it.
+ */
+export async function underHeldLoad(
+	scene: Scene,
+	disks: SceneDisk[],
+): Promise<{ end(): Promise<void> }> {
+	await limit(scene, disks, HELD_IOPS);
+	const load = await underLoad(scene, disks);
+	return {
+		async end() {
+			await load.end();
+			await limit(scene, disks, 0);
+		},
+	};
+}
+
 /** Starts fio on disks and waits until their requests arrive. Gives a way to end it. */
 export async function underLoad(
 	scene: Scene,
 	disks: SceneDisk[],
-	options = "",
 ): Promise<{ ended: Promise<unknown>; end(): Promise<void> }> {
 	const before = await Promise.all(disks.map((disk) => readCount(scene, disk)));
 	const ended = scene.guest
-		.try(
-			`load "${LOAD_SECONDS} ${options}" ${devices(disks)}`,
-			(LOAD_SECONDS + 30) * 1000,
-		)
+		.try(`load ${LOAD_SECONDS} ${devices(disks)}`, (LOAD_SECONDS + 30) * 1000)
 		.catch((error: unknown) => error);
 	for (const [i, disk] of disks.entries())
 		await waitUntil(
@@ -95,7 +122,7 @@ const resize: Check = async (scene) => {
 		assert.equal(added.trim(), sumOfZeroes(MIB));
 	});
 	// And once more, while the guest works on them.
-	const load = await underLoad(scene, disks);
+	const load = await underHeldLoad(scene, disks);
 	await resizeAll(scene, disks, 32 * MIB);
 	await load.end();
 	// Smaller only at rest: a write that is under way makes a file longer again.
@@ -121,7 +148,7 @@ const rebind: Check = async (scene) => {
 
 const rebindUnderLoad: Check = async (scene) => {
 	const disks = each(scene, "large");
-	const load = await underLoad(scene, disks);
+	const load = await underHeldLoad(scene, disks);
 	const unbound: string[] = [];
 	for (const { device } of disks)
 		unbound.push(await scene.guest.run(`unbind ${device}`));

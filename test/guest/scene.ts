@@ -46,6 +46,9 @@ export const CONTROLLER = "scsi";
 /** Request queues of each device. The drivers take no more than they have processors. */
 export const QUEUES: Record<GuestKind, number> = { uml: 1, qemu: 2 };
 
+/** How an instance waits for each: by polling, which a process as a guest gets no time beside, or not. */
+const MODES: Record<GuestKind, string> = { uml: "interrupt", qemu: "adaptive" };
+
 export interface Scene {
 	kind: GuestKind;
 	transport: Transport;
@@ -149,7 +152,7 @@ export async function openScene(
 	kind: GuestKind,
 	transport: Transport,
 ): Promise<Scene> {
-	const instance = await startInstance();
+	const instance = await startInstance(["--mode", MODES[kind]]);
 	const disks = makeDisks();
 	const all = allDisks(disks);
 	try {

@@ -7,6 +7,7 @@ import {
 	each,
 	lifeChecks,
 	reboot,
+	underHeldLoad,
 	underLoad,
 } from "./life-checks.ts";
 import { deleteDisk, fioJobs, onEach } from "./observe.ts";
@@ -37,8 +38,7 @@ async function addTarget(
 /** Ten disks come and go while the others work: twenty at once. */
 const hotplug: Check = async (scene) => {
 	const { guest, instance } = scene;
-	// As much as leaves the guest time for what is looked at.
-	const load = await underLoad(scene, each(scene, "large"), "--rate_iops=300");
+	const load = await underHeldLoad(scene, each(scene, "large"));
 	const disks = Array.from({ length: COUNT }, (_, i) => added(i));
 	for (const { name, target } of disks) {
 		const shape = { name, num_blocks: (4 * MIB) / 512, block_size: 512 };
@@ -117,7 +117,7 @@ const rebind: Check = async (scene) => {
 	};
 	await (await again())();
 	await assertWorking(scene, disks);
-	const load = await underLoad(scene, disks);
+	const load = await underHeldLoad(scene, disks);
 	const bind = await again();
 	await load.end();
 	await bind();
@@ -127,7 +127,7 @@ const rebind: Check = async (scene) => {
 /** Resets of the device with I/O in flight lose nothing that was written. */
 const resetDisks: Check = async (scene) => {
 	const disks = each(scene, "large");
-	const load = await underLoad(scene, disks);
+	const load = await underHeldLoad(scene, disks);
 	for (let i = 0; i < 5; i++)
 		for (const { device } of disks)
 			await scene.guest.run(`sg_reset -d /dev/${device}`);
