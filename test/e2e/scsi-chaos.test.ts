@@ -24,6 +24,8 @@ import {
 import type { ScsiCommand, ScsiGuest } from "../support/scsi-guest.ts";
 
 const SECONDS = 4;
+/** As many there must be, however busy the machine. */
+const ANSWERS = 500;
 const IN_TIME = 30_000;
 const TARGETS = 3;
 const SEED = Number(process.env.VHOSTCTL_TEST_SEED ?? 20261121);
@@ -148,22 +150,26 @@ test(`everything at once for ${SECONDS} seconds, and then all is well`, () =>
 	onBench(
 		async (bench) => {
 			const random = makeRandom(SEED);
-			const end = performance.now() + SECONDS * 1000;
+			const start = performance.now();
 			let answers = 0;
+			const goesOn = () => {
+				const ms = performance.now() - start;
+				return ms < SECONDS * 1000 || (answers <= ANSWERS && ms < IN_TIME);
+			};
 			const visitors = Array.from({ length: 3 }, async () => {
-				while (performance.now() < end) {
+				while (goesOn()) {
 					const more = await visit(bench, random);
 					answers += more;
 				}
 			});
 			const disturbers = Array.from({ length: 3 }, async () => {
-				while (performance.now() < end) {
+				while (goesOn()) {
 					await disturb(bench, random);
 					await sleep(random(30));
 				}
 			});
 			await Promise.all([...visitors, ...disturbers]);
-			assert(answers > 500, `${answers} answers`);
+			assert(answers > ANSWERS, `${answers} answers`);
 			await waitUntil(
 				() => bench.controller.sessions.length === 0,
 				IN_TIME,

@@ -9,6 +9,7 @@ import { bootUml } from "../support/uml.ts";
 
 const MIB = 1024 * 1024;
 const SECONDS = 2;
+const TRIES = 5;
 
 interface FioSide {
 	iops: number;
@@ -27,23 +28,30 @@ async function fio(guest: Guest, options: string) {
 	return jobs[0];
 }
 
-/** fio counts what ended; at the end of its time requests are still under way. */
-function isAbout(measured: number, limit: number): void {
-	assert(measured <= limit * 1.03, `${measured} of ${limit}`);
-	assert(measured >= limit * 0.3, `${measured} of ${limit}`);
-}
-
-/** Measures again if the machine was too busy to come near the limit, which always holds. */
+/**
+ * fio counts what ended; at the end of its time requests are still under way. Measures again if the
+ * machine was too busy to come near the limit, which always holds.
+ */
 async function measures(
 	limit: number,
 	measure: () => Promise<number>,
 ): Promise<void> {
-	for (let left = 4; left > 0; left--) {
+	const all = await reaches(limit * 0.3, measure);
+	for (const each of all) assert(each <= limit * 1.03, `${each} of ${limit}`);
+}
+
+/** Measures until it is that much, which a busy machine may not have time for at first. */
+async function reaches(
+	least: number,
+	measure: () => Promise<number>,
+): Promise<number[]> {
+	const all: number[] = [];
+	while (all.length < TRIES) {
 		const measured = await measure();
-		assert(measured <= limit * 1.03, `${measured} of ${limit}`);
-		if (measured >= limit * 0.3) return;
+		all.push(measured);
+		if (measured >= least) return all;
 	}
-	isAbout(await measure(), limit);
+	throw new Error(`${all.join(", ")}: never ${least}`);
 }
 
 async function playLimits(engine: Engine, guest: Guest): Promise<void> {
@@ -62,8 +70,10 @@ async function playLimits(engine: Engine, guest: Guest): Promise<void> {
 		return both.read.bw_bytes;
 	});
 	await set({ readBytes: 0, writeBytes: 0 });
-	const free = await fio(guest, "--rw=randread --iodepth=8");
-	assert(free.read.iops > 1000, `${free.read.iops}`);
+	await reaches(1000, async () => {
+		const { read } = await fio(guest, "--rw=randread --iodepth=8");
+		return read.iops;
+	});
 }
 
 test("a guest's fio measures the limits that are set", async () => {
