@@ -81,6 +81,14 @@ test("only src/ffi knows ffi-rs", () => {
 	);
 });
 
+test("src/ffi/native.ts has all that is made of it", () => {
+	forbid(
+		(file) => !inside("ffi")(file),
+		inside("ffi/native"),
+		"one way in is enough",
+	);
+});
+
 test("inside the engine: control, then engine.ts, then the rest", () => {
 	const control = inside("engine/control");
 	const rest = (file: string) => inside("engine")(file) && !control(file);
