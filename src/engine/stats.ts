@@ -113,10 +113,21 @@ function emptyOp(): OpStats {
 	};
 }
 
+/** Something for each kind of request. */
+export function eachOp<T>(of: (op: Op) => T): Record<Op, T> {
+	return {
+		read: of("read"),
+		write: of("write"),
+		flush: of("flush"),
+		unmap: of("unmap"),
+		write_zeroes: of("write_zeroes"),
+		other: of("other"),
+	};
+}
+
 export function emptyStats(): Stats {
 	const counters = Object.fromEntries(NOTIFICATIONS.map((name) => [name, 0]));
-	const ops = Object.fromEntries(OPS.map((name) => [name, emptyOp()]));
-	return { ...counters, ops } as Stats;
+	return { ...counters, ops: eachOp(emptyOp) } as Stats;
 }
 
 /** Adds `sign` times `from` to `to`. A counter that fell, for its page was reset, counts as 0. */

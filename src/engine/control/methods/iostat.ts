@@ -9,6 +9,7 @@ import {
 	toSpdkHistogram,
 } from "../../histogram.ts";
 import {
+	eachOp,
 	latencyRange,
 	type Op,
 	type OpStats,
@@ -47,22 +48,12 @@ function reset(page: StatsPage, mode: ResetMode): void {
 function readSince(page: StatsPage): Stats {
 	const now = page.read();
 	const baseline = baselines.get(page) ?? {};
-	const since = (op: Op): OpStats => ({
+	const ops = eachOp((op) => ({
 		...opSince(now.ops[op], baseline.counters?.ops[op]),
 		errors: opSince(now.ops[op], baseline.errors?.ops[op]).errors,
 		hist: opSince(now.ops[op], baseline.extremes?.ops[op]).hist,
-	});
-	return {
-		...now,
-		ops: {
-			read: since("read"),
-			write: since("write"),
-			flush: since("flush"),
-			unmap: since("unmap"),
-			write_zeroes: since("write_zeroes"),
-			other: since("other"),
-		},
-	};
+	}));
+	return { ...now, ops };
 }
 
 /** As SPDK's spdk_bdev_dump_io_stat_json writes them. */

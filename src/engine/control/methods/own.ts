@@ -15,7 +15,7 @@ import {
 	VhostctlError,
 } from "../../engine.ts";
 import { metricsText } from "../../metrics/collect.ts";
-import { emptyStats } from "../../stats.ts";
+import { eachOp, emptyStats } from "../../stats.ts";
 import type { ownMethods } from "../schema/own.ts";
 import type { Handlers } from "./context.ts";
 
@@ -41,15 +41,7 @@ function describeOp(op: OpStats, histograms: boolean) {
 }
 
 function describeOps(ops: Record<Op, OpStats>, histograms: boolean) {
-	const of = (op: Op) => describeOp(ops[op], histograms);
-	return {
-		read: of("read"),
-		write: of("write"),
-		flush: of("flush"),
-		unmap: of("unmap"),
-		write_zeroes: of("write_zeroes"),
-		other: of("other"),
-	};
+	return eachOp((op) => describeOp(ops[op], histograms));
 }
 
 function describeRing(

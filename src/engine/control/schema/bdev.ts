@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
+import { identityMadeOf, named } from "./bdev-params.ts";
 import {
 	array,
-	ascii,
 	bdevName,
 	boolean,
 	done,
@@ -19,29 +19,9 @@ import {
 	uint32,
 	uint64,
 	unknown,
-	uuid,
 } from "./types.ts";
 
-const named = object({ name: required(name, "Name or UUID of the bdev") });
-/** What a bdev tells of itself, the same after every restart. */
-const identity = {
-	uuid: optional(
-		uuid,
-		"UUID. Default: one made of the kind, the name and the file, the same after every restart",
-	),
-	vendor: optional(
-		ascii(8),
-		"Vendor that SCSI guests see. Not in SPDK. Default: VHOSTCTL",
-	),
-	product: optional(
-		ascii(16),
-		"Product that SCSI guests see. Not in SPDK. Default: the kind's name",
-	),
-	serial: optional(
-		ascii(32),
-		"Serial number that SCSI guests see. Not in SPDK. Default: the name",
-	),
-};
+const identity = identityMadeOf("the kind, the name and the file");
 const blockSize = required(
 	uint32,
 	"Bytes a block: a power of two from 512 to 65536",

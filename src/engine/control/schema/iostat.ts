@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What bdevs did: counters, queue depths, histograms.
+import { named } from "./bdev-params.ts";
 import {
 	array,
 	boolean,
@@ -139,7 +140,7 @@ export const iostatMethods = methods({
 		effect: "none",
 		description:
 			"Gives the histogram of a bdev: little-endian 64-bit counts in base64, laid out as SPDK's, in ticks of 1 ns.",
-		params: object({ name: required(name, "Name or UUID of the bdev") }),
+		params: named,
 		result: object({
 			histogram: string,
 			granularity: number,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Bdevs that stack on others.
 import * as v from "valibot";
+import { identityMadeOf, named } from "./bdev-params.ts";
 import {
 	array,
-	ascii,
 	bdevName,
 	done,
 	methods,
@@ -17,32 +17,13 @@ import {
 	uint8,
 	uint32,
 	uint64,
-	uuid,
 } from "./types.ts";
 
-const deleted = object({ name: required(name, "Name or UUID of the bdev") });
 const baseName = required(
 	name,
 	"Name or UUID of the bdev to stack on, which must be there and in no other use",
 );
-const identity = {
-	uuid: optional(
-		uuid,
-		"UUID. Default: one made of the kind and the name, the same after every restart",
-	),
-	vendor: optional(
-		ascii(8),
-		"Vendor that SCSI guests see. Not in SPDK. Default: VHOSTCTL",
-	),
-	product: optional(
-		ascii(16),
-		"Product that SCSI guests see. Not in SPDK. Default: the kind's name",
-	),
-	serial: optional(
-		ascii(32),
-		"Serial number that SCSI guests see. Not in SPDK. Default: the name",
-	),
-};
+const identity = identityMadeOf("the kind and the name");
 
 function latency(text: string) {
 	return required(uint64, `${text}, in microseconds, up to a day`);
@@ -94,7 +75,7 @@ const delayMethods = methods({
 	bdev_delay_delete: {
 		effect: "alters",
 		description: "Deletes a delay bdev. Its base stays.",
-		params: deleted,
+		params: named,
 		result: done,
 		example: { name: "Slow0" },
 	},
@@ -184,7 +165,7 @@ const errorMethods = methods({
 		effect: "alters",
 		description:
 			"Has the requests that an error bdev keeps go on, as if they were submitted now, and keep no more.",
-		params: deleted,
+		params: named,
 		result: done,
 		example: { name: "EE_Malloc0" },
 	},
@@ -192,7 +173,7 @@ const errorMethods = methods({
 		effect: "alters",
 		description:
 			"Deletes an error bdev; requests that it keeps fail. Its base stays.",
-		params: deleted,
+		params: named,
 		result: done,
 		example: { name: "EE_Malloc0" },
 	},
@@ -215,7 +196,7 @@ export const stackedMethods = methods({
 	bdev_passthru_delete: {
 		effect: "alters",
 		description: "Deletes a passthru bdev. Its base stays.",
-		params: deleted,
+		params: named,
 		result: done,
 		example: { name: "Pass0" },
 	},
