@@ -48,7 +48,6 @@ export function createDelayBackend(
 	for (const which of LATENCIES) checkLatency(which, latencies[which]);
 	const now = { ...latencies };
 	const backend = createStackedBackend({
-		kind: "delay",
 		productName: "delay",
 		made: { kind: "delay" },
 		base,

@@ -149,7 +149,6 @@ export function createErrorBackend(
 			])
 			.filter(([, { num }]) => num > 0);
 	const backend = createStackedBackend({
-		kind: "error",
 		productName: "Error Injection Disk",
 		made: { kind: "error" },
 		base,

@@ -12,7 +12,6 @@ export function createPassthruBackend(
 ): Backend {
 	const { numBlocks } = base.backend;
 	return createStackedBackend({
-		kind: "passthru",
 		productName: "passthru",
 		made: { kind: "passthru" },
 		base,

@@ -55,7 +55,6 @@ export function createSplitBackend(
 ): Backend {
 	const { firstBlock, numBlocks } = part;
 	return createStackedBackend({
-		kind: "split",
 		productName: "Split Disk",
 		made: { kind: "split", split },
 		base,

@@ -13,11 +13,10 @@ export interface Part {
 
 /** A kind's own share. */
 interface StackedOptions {
-	readonly kind: StackedKind;
 	readonly productName: string;
 	readonly base: Bdev;
 	readonly part?: Part | undefined;
-	readonly made: Made;
+	readonly made: Extract<Made, { kind: StackedKind }>;
 	/** Of the reactors there are, whose pages count what the base is asked. */
 	readonly reactors: readonly number[];
 	/** Makes the native object on a handle of the base. */
@@ -27,7 +26,8 @@ interface StackedOptions {
 
 /** Makes a backend that stacks on a bdev, which is the caller's to claim. Throws E_NO_MEMORY, E_INVALID. */
 export function createStackedBackend(options: StackedOptions): Backend {
-	const { kind, base, part, reactors } = options;
+	const { made, base, part, reactors } = options;
+	const { kind } = made;
 	const { blockSize, physicalBlockSize, readonly, supports } = base.backend;
 	const count = () => {
 		for (const id of reactors)
@@ -45,7 +45,7 @@ export function createStackedBackend(options: StackedOptions): Backend {
 	let under = base.handle;
 	const backend = {
 		kind,
-		made: options.made,
+		made,
 		productName: options.productName,
 		handle,
 		base,
