@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* A load's life: checks, memory, thread, result. */
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -214,6 +213,7 @@ static int build_chain(struct vhc_load *load, struct load_ring *on, uint32_t i)
 	on->slots[i].head = (uint16_t)head;
 	on->slots[i].op = VHC_OP_OTHER; /* neither: the first use sets the direction */
 	on->slots[i].data = on->data + (uint64_t)i * load->config.block_size;
+	on->slots[i].next = i + 1 < load->config.iodepth ? i + 1 : LOAD_NO_SLOT;
 	return 0;
 }
 
@@ -236,6 +236,7 @@ static int build_chains(struct vhc_load *load, struct load_ring *on)
 			return rc;
 	}
 	fill_data(load, on);
+	on->waiting = 0;
 	return 0;
 }
 

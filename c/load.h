@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the parts of a load share: load.c (its life), load_run.c (the loop),
- * load_request.c (what it asks for), load_verify.c.
+ * load_request.c (what it asks for), load_rate.c (when), load_sleep.c, load_verify.c.
  */
 #ifndef VHC_LOAD_H
 #define VHC_LOAD_H
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
 #include "driver_ring.h"
+#include "load_rate.h"
 #include "vhostctl.h"
 
 #define LOAD_PIECES 3u /* of a request: header, data, status or response */
@@ -23,7 +25,10 @@ struct load_slot {
 	uint16_t head;
 	uint8_t op;	    /* VHC_OP_READ or VHC_OP_WRITE */
 	uint8_t generation; /* verify: what is written, or is to be read; 0: not known */
+	uint32_t next;	    /* while it waits: the slot after it, or LOAD_NO_SLOT */
 };
+
+#define LOAD_NO_SLOT UINT32_MAX
 
 struct load_ring {
 	struct vhc_driver_ring *ring;
@@ -31,6 +36,7 @@ struct load_ring {
 	uint8_t *status;
 	uint8_t *data;
 	struct load_slot *slots;
+	uint32_t waiting; /* the first slot that is not in flight, or LOAD_NO_SLOT */
 };
 
 /* What verify knows of a block. */
@@ -48,7 +54,10 @@ struct vhc_load {
 	uint32_t num_rings;
 
 	/* The loop's own. */
-	uint64_t left; /* requests that may yet be made */
+	uint64_t left;	/* requests that may be made now */
+	uint64_t later; /* with a rate: those that may be made when they are due */
+	struct load_rate rate;
+	uint32_t turn; /* with a rate: the ring that has the next */
 	uint64_t blocks;
 	uint64_t next_block; /* sequential */
 	uint64_t random;
@@ -60,6 +69,7 @@ struct vhc_load {
 	uint32_t last_bucket;
 	uint64_t read_below; /* randrw: a random number of 32 bits below it makes a read */
 	uint32_t idle_spins;
+	uint64_t asleep; /* tick since when it waits for a call of any ring; 0: it does not */
 	uint8_t header_step, status_step; /* bytes from slot to slot */
 	bool is_scsi, is_wide;		  /* wide: commands of 16 bytes */
 	bool is_random, is_mixed;
@@ -77,6 +87,25 @@ struct vhc_load {
 
 /* Runs the load on the calling thread. Returns 0 or -errno. */
 int load_run(struct vhc_load *load);
+
+/* All its requests, in flight or not. */
+static inline uint64_t load_slots(const struct vhc_load *load)
+{
+	return (uint64_t)load->config.iodepth * load->num_rings;
+}
+
+/* Makes the calling thread one that load_sleep wakes up in time. */
+void load_sleep_prepare(const struct vhc_load *load);
+
+/*
+ * Sleeps until a ring may have used requests, one is due, or a stop is asked for. When
+ * one is due and no ring has called, the load stays asleep but for making it: what was
+ * used is taken after a call, as a guest's driver does.
+ */
+void load_sleep(struct vhc_load *load);
+
+/* Ends that: no ring is to call. */
+void load_wake(struct vhc_load *load);
 
 /* Whether a write load's own blocks are to be read back. */
 bool load_writes(const struct vhc_load *load);

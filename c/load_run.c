@@ -4,10 +4,6 @@
  * requests, shows them at once. It must cost less than what it measures: one
  * reading of the clock a batch, no division, no descriptor written twice.
  */
-#include <poll.h>
-#include <time.h>
-#include <unistd.h>
-
 #include "load_request.h"
 #include "stats.h"
 #include "tick.h"
@@ -15,8 +11,7 @@
 #define BATCH 256
 #define SPINS_BEFORE_PAUSE 4096u /* a pause instruction lasts as long as a short request */
 #define SPINS_PER_LOOK 256u	 /* at the clock, while nothing comes back */
-#define SLEEP_MS 100
-#define STOP_NS 1000000000u /* what is in flight for so long after a stop is given up */
+#define STOP_NS 1000000000u	 /* what is in flight for so long after a stop is given up */
 
 /* What one batch adds to the statistics. Index: VHC_OP_READ, VHC_OP_WRITE. */
 struct tally {
@@ -82,14 +77,52 @@ static inline bool prepare(struct vhc_load *load, struct load_ring *on, uint32_t
 	return true;
 }
 
+/* Offers one of a ring's slots that wait, if one does and there is to be a request. */
+static bool offer_one(struct vhc_load *load, struct load_ring *on, uint64_t now)
+{
+	uint32_t i = on->waiting;
+	if (i == LOAD_NO_SLOT || !prepare(load, on, i, now))
+		return false;
+	on->waiting = on->slots[i].next;
+	driver_ring_offer(on->ring, on->slots[i].head);
+	load->inflight++;
+	return true;
+}
+
 static void fill(struct vhc_load *load, struct load_ring *on)
 {
 	uint64_t now = tick_now();
-	for (uint32_t i = 0; i < load->config.iodepth && prepare(load, on, i, now); i++) {
-		driver_ring_offer(on->ring, on->slots[i].head);
-		load->inflight++;
-	}
+	while (offer_one(load, on, now))
+		;
 	driver_ring_publish(on->ring);
+}
+
+/* With a rate: makes the requests that are due, as far as slots wait, of all rings in turn. */
+static void offer_due(struct vhc_load *load, uint64_t now)
+{
+	uint64_t most = load_slots(load) - load->inflight;
+	if (load->config.runtime_ns && tick_to_ns(now - load->started) >= load->config.runtime_ns)
+		return;
+	load->left = load_rate_take(&load->rate, now, most < load->later ? most : load->later);
+	if (load->left == 0)
+		return;
+	load->later -= load->left;
+	while (load->left > 0) {
+		offer_one(load, &load->rings[load->turn], now);
+		load->turn = load->turn + 1 < load->num_rings ? load->turn + 1 : 0;
+	}
+	for (uint32_t i = 0; i < load->num_rings; i++)
+		driver_ring_publish(load->rings[i].ring);
+}
+
+/* A chain came back and makes no request now. Never inlined: it would cost those that do. */
+static __attribute__((noinline)) void put_aside(struct vhc_load *load, struct load_ring *on,
+						uint16_t head)
+{
+	const uint32_t i = (uint32_t)on->ring->chains[head].token;
+	on->slots[i].next = on->waiting;
+	on->waiting = i;
+	load->inflight--;
 }
 
 /* ---- Taking them back --------------------------------------------------------------- */
@@ -140,11 +173,11 @@ static inline void check_limits(struct vhc_load *load, uint64_t now)
 	if (!load->readback) {
 		atomic_store_explicit(&load->elapsed_ns, elapsed, memory_order_relaxed);
 		if (load->config.runtime_ns && elapsed >= load->config.runtime_ns)
-			load->left = 0;
+			load->left = load->later = 0;
 	}
 	if (!atomic_load_explicit(&load->stop, memory_order_relaxed))
 		return;
-	load->left = 0;
+	load->left = load->later = 0;
 	if (load->stopped == 0)
 		load->stopped = now;
 }
@@ -184,7 +217,7 @@ static inline __attribute__((always_inline)) int serve_as(struct vhc_load *load,
 		if (prepare(load, on, i, now))
 			driver_ring_offer_as(ring, packed, (uint16_t)head);
 		else
-			load->inflight--;
+			put_aside(load, on, (uint16_t)head);
 	}
 	driver_ring_publish_as(ring, packed);
 	if (!load->readback)
@@ -200,21 +233,6 @@ static int serve(struct vhc_load *load, struct load_ring *on)
 }
 
 /* ---- Waiting ---------------------------------------------------------------------------- */
-
-static void sleep_for_calls(struct vhc_load *load)
-{
-	bool ready = false;
-	for (uint32_t i = 0; i < load->num_rings; i++)
-		ready |= driver_ring_arm(load->rings[i].ring);
-	/* wake_fd stays readable once a stop was asked for, so it is then left out. */
-	nfds_t fds = load->num_rings + (load->stopped == 0);
-	int n = poll(load->calls, fds, ready ? 0 : SLEEP_MS);
-	for (uint32_t i = 0; i < load->num_rings; i++) {
-		if (n > 0 && load->calls[i].revents)
-			driver_ring_take_call(load->rings[i].ring);
-		driver_ring_disarm(load->rings[i].ring);
-	}
-}
 
 static void spin(struct vhc_load *load)
 {
@@ -232,7 +250,7 @@ static int idle(struct vhc_load *load)
 {
 	load->idle_spins++;
 	if (load->config.mode == VHC_MODE_INTERRUPT)
-		sleep_for_calls(load);
+		load_sleep(load);
 	else
 		spin(load);
 	if (load->config.mode == VHC_MODE_POLL && load->idle_spins % SPINS_PER_LOOK)
@@ -242,39 +260,58 @@ static int idle(struct vhc_load *load)
 	return load->stopped && tick_to_ns(now - load->stopped) > STOP_NS ? -ETIMEDOUT : 0;
 }
 
-static int run_phase(struct vhc_load *load)
+/* Serves all rings once, or waits. Returns 0, -EPROTO or -ETIMEDOUT. */
+static inline int turn_round(struct vhc_load *load)
 {
+	int served = 0;
+	for (uint32_t i = 0; i < load->num_rings && !load->asleep; i++) {
+		int n = serve(load, &load->rings[i]);
+		if (n < 0)
+			return n;
+		served += n;
+	}
+	if (served == 0)
+		return idle(load);
+	load->idle_spins = 0;
+	return 0;
+}
+
+/* As many requests as go, num in all. */
+static int run_free(struct vhc_load *load, uint64_t num)
+{
+	int rc = 0;
+	load->left = num;
 	for (uint32_t i = 0; i < load->num_rings; i++)
 		fill(load, &load->rings[i]);
-	while (load->inflight > 0) {
-		int served = 0;
-		for (uint32_t i = 0; i < load->num_rings; i++) {
-			int n = serve(load, &load->rings[i]);
-			if (n < 0)
-				return n;
-			served += n;
-		}
-		if (served > 0) {
-			load->idle_spins = 0;
-			continue;
-		}
-		int rc = idle(load);
-		if (rc)
-			return rc;
+	while (load->inflight > 0 && rc == 0)
+		rc = turn_round(load);
+	return rc;
+}
+
+static int run_paced(struct vhc_load *load, uint64_t num)
+{
+	int rc = 0;
+	load->later = num;
+	load_rate_start(&load->rate, load->config.rate, load->started);
+	while ((load->inflight > 0 || load->later > 0) && rc == 0) {
+		offer_due(load, tick_now());
+		rc = turn_round(load);
 	}
-	return 0;
+	if (load->asleep)
+		load_wake(load);
+	return rc;
 }
 
 int load_run(struct vhc_load *load)
 {
 	uint64_t limit = load->config.runtime_ns ? UINT64_MAX : load->blocks;
-	load->left = load->config.ios ? load->config.ios : limit;
+	uint64_t num = load->config.ios ? load->config.ios : limit;
+	load_sleep_prepare(load);
 	load->started = tick_now();
-	int rc = run_phase(load);
+	int rc = load->config.rate ? run_paced(load, num) : run_free(load, num);
 	if (rc || !load->known || !load_writes(load) || load->stopped)
 		return rc;
 	load->readback = true;
 	load->next_block = 0;
-	load->left = load_verify_count(load);
-	return run_phase(load);
+	return run_free(load, load_verify_count(load));
 }

@@ -1395,7 +1395,10 @@ enum vhc_load_device {
 	VHC_LOAD_SCSI = 1, /* with CDBs of 32 and sense data of 96 bytes, the defaults */
 };
 
-/* One thread that keeps request rings of a virtio-blk or virtio-scsi device full. */
+/*
+ * One thread that keeps request rings of a virtio-blk or virtio-scsi device full, or
+ * makes requests at a rate.
+ */
 struct vhc_load;
 
 struct vhc_load_config {
@@ -1419,7 +1422,7 @@ struct vhc_load_config {
 	uint32_t device;      /* enum vhc_load_device */
 	uint32_t address;     /* SCSI: VHC_LUN_ADDRESS of the disk */
 	uint32_t lba_size;    /* SCSI: bytes of a logical block; block_size is a multiple */
-	uint32_t reserved;
+	uint32_t rate;	      /* requests a second of all rings; 0: as many as go */
 };
 
 struct vhc_load_result {
@@ -1437,8 +1440,11 @@ VHC_API int64_t vhc_load_buffer_bytes(uint32_t device, uint32_t block_size, uint
 /*
  * Makes a load over num_rings rings whose handles are at rings. Without ios and
  * runtime_ns it makes as many requests as the size has blocks.
+ * With a rate, requests are evenly spaced in time, and the rings have them in turn. One
+ * that is due while all of iodepth are in flight is made later, up to 100 ms: what is
+ * later is left out.
  * With verify, a load that writes reads back and checks at the end all that it
- * wrote, unless it was stopped (that part is in no statistics); randrw also
+ * wrote, unless it was stopped (that part is in no statistics, and has no rate); randrw also
  * checks reads of what it wrote before. A read load expects each block to come
  * from an earlier load of the same seed, offset and block_size. Verify
  * needs 2 bytes a block, and as many blocks as there are requests in flight.

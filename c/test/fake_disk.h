@@ -44,9 +44,10 @@ struct fake_disk {
 	uint64_t size;
 	uint64_t begin; /* SCSI: where on the device these bytes are */
 	uint32_t block_size;
-	uint32_t lba_size; /* SCSI; 0: a virtio-blk device */
-	uint32_t address;  /* SCSI: VHC_LUN_ADDRESS of the one disk */
-	uint64_t calls;	   /* sent; read it after fake_disk_stop */
+	uint32_t lba_size;		  /* SCSI; 0: a virtio-blk device */
+	uint32_t address;		  /* SCSI: VHC_LUN_ADDRESS of the one disk */
+	uint64_t calls;			  /* sent; read it after fake_disk_stop */
+	uint64_t served[FAKE_DISK_RINGS]; /* requests; likewise */
 	atomic_int fault;
 	atomic_bool lazy; /* returns nothing before the driver wants to be called for it */
 	atomic_bool stop;
@@ -227,6 +228,7 @@ static inline bool fake_serve(struct fake_disk *disk, struct fake_ring *ring)
 			fake_execute(disk, &request);
 		else
 			atomic_fetch_add(&disk->unaligned, 1);
+		disk->served[ring - disk->rings]++;
 		fake_return(disk, ring, &chain);
 	}
 	return n > 0;

@@ -66,6 +66,7 @@ function jobOptions(options: PerfOptions): Record<string, string> {
 		iodepth: String(options.iodepth),
 		queues: String(options.queues),
 		mode: options.mode,
+		...(options.rate === undefined ? {} : { rate_iops: String(options.rate) }),
 		...(options.size === undefined ? {} : { size: String(options.size) }),
 		...(options.seconds === undefined
 			? {}
@@ -141,7 +142,8 @@ export async function summary(
 	const rows = directions
 		.filter(([, { count }]) => count > 0)
 		.map(([name, op]) => row(name, op, seconds));
-	const shape = `${options.rw}, ${formatSize(options.blockSize)}, depth ${options.iodepth}, ${plural(options.queues, "queue")}, ${options.mode}`;
+	const rate = options.rate === undefined ? "" : `, rate ${options.rate}`;
+	const shape = `${options.rw}, ${formatSize(options.blockSize)}, depth ${options.iodepth}, ${plural(options.queues, "queue")}${rate}, ${options.mode}`;
 	const lines = [
 		`${perfDisk(options)}: ${shape}, ${seconds.toFixed(2)} s`,
 		await table(COLUMNS, rows),

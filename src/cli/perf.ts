@@ -17,6 +17,7 @@ const RW: readonly PerfRw[] = [
 	"randwrite",
 	"randrw",
 ];
+const MAX_RATE = 1_000_000_000;
 const MODES: readonly PerfMode[] = ["poll", "interrupt"];
 
 export const perf: Group = {
@@ -47,6 +48,10 @@ export const perf: Group = {
 					help: "Requests in flight on each queue (default: 32)",
 				},
 				{ usage: "--queues <n>", help: "Queues to drive (default: 1)" },
+				{
+					usage: "--rate <n>",
+					help: "Requests a second of all queues, evenly spaced (default: as many as go)",
+				},
 				{
 					usage: "--size <size>",
 					help: "Bytes of the device to use, from its start (default: all)",
@@ -132,6 +137,7 @@ function read(given: Given): PerfOptions {
 	if (verify !== undefined && verify !== "crc32c")
 		throw new UsageError(`--verify is ${quoted(verify)}: there is crc32c`);
 	const size = given.parsed("size", parseSize);
+	const rate = given.parsed("rate", count(1, MAX_RATE));
 	const seconds = given.parsed("time", parseSeconds);
 	const ios = given.parsed("ios", count(1));
 	const cpu = given.parsed("cpu", count(0, 4095));
@@ -160,6 +166,7 @@ function read(given: Given): PerfOptions {
 			given.parsed("mode", (text, name) => parseChoice(text, name, MODES)) ??
 			"poll",
 		...(target === undefined ? {} : { unit: { target, lun: lun ?? 0 } }),
+		...(rate === undefined ? {} : { rate }),
 		...(size === undefined ? {} : { size }),
 		...(seconds === undefined ? {} : { seconds }),
 		...(ios === undefined ? {} : { ios }),

@@ -54,6 +54,11 @@ export interface PerfOptions {
 	/** Requests in flight on each queue, 1 to 1024. */
 	readonly iodepth: number;
 	readonly queues: number;
+	/**
+	 * Requests a second of all queues, evenly spaced: 1 to 1e9. What is due while all of `iodepth`
+	 * are in flight is made up for, of the last 100 ms. Default: as many as go.
+	 */
+	readonly rate?: number;
 	/** Bytes of the device to use, from its start. Default: all whole requests of it. */
 	readonly size?: number;
 	/** Stop after so long. Without this and `ios` the load goes over the size once. */
@@ -269,6 +274,7 @@ function loadConfig(
 		rw: PERF_RW.indexOf(options.rw),
 		block_size: options.blockSize,
 		iodepth: options.iodepth,
+		rate: options.rate ?? 0,
 		rwmix_read: 50,
 		verify: options.verify ? 1 : 0,
 		mode: options.mode === "poll" ? MODE_POLL : MODE_INTERRUPT,

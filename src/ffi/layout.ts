@@ -318,7 +318,7 @@ export const LAYOUTS = {
 		device: "u32",
 		address: "u32",
 		lba_size: "u32",
-		reserved: "u32",
+		rate: "u32",
 	}),
 	vhc_load_result: struct({
 		elapsed_ns: "u64",

@@ -63,6 +63,7 @@ interface Report {
 	jobs: [
 		{
 			error: number;
+			"job options": Record<string, string>;
 			job_runtime: number;
 			usr_cpu: number;
 			sys_cpu: number;
@@ -133,6 +134,29 @@ test("--time ends it, and a person gets a table", async () => {
 	assert(Number(seconds) >= 0.3 && Number(seconds) < 5, text);
 	assert.match(text, /requests +IOPS +throughput +mean +p50 +p99 +p99\.9 +max/);
 	assert.match(text, /\nread +\d+ /);
+});
+
+test("--rate spaces the requests, in each mode", async () => {
+	const rate = 1000;
+	for (const mode of ["poll", "interrupt"]) {
+		const shape = ["--mode", mode, "--queues", "2", "--rate", String(rate)];
+		// None is made too early, however busy the machine is: 99 times 1 ms pass.
+		const verify = ["--ios", "100", "--rw", "randrw", "--verify", "crc32c"];
+		const [some] = (await report("ram", ...shape, ...verify)).jobs;
+		assert.equal(some.read.total_ios + some.write.total_ios, 100);
+		assert(some.job_runtime >= 99, `${some.job_runtime} ms`);
+		assert.equal(some["job options"].rate_iops, "1000");
+
+		const [job] = (await report("ram", ...shape, "--time", "200ms")).jobs;
+		const count = job.read.total_ios;
+		assert(count > 0 && count <= 200, `${count} requests`);
+		assert(job.job_runtime >= 200, `${job.job_runtime} ms`);
+	}
+	const text = await answer(...perf("ram", "--rate", "500", "--ios", "5"));
+	assert.match(text, /1 queue, rate 500, poll, /);
+	const range = /--rate is "0": want a whole number from 1 to 1000000000/;
+	await failure(2, range, ...perf("ram", "--rate", "0"));
+	await failure(2, /--rate is "2K"/, ...perf("ram", "--rate", "2K"));
 });
 
 test("rings of both formats, tracked and logged, are driven and verified", async () => {
