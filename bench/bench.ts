@@ -22,6 +22,7 @@ import { measureQos } from "./qos.ts";
 import {
 	coalescingTable,
 	goalTable,
+	instructionTable,
 	measurementTable,
 	pairTable,
 	qosTable,
@@ -197,9 +198,7 @@ async function measure(
 	);
 	const instructions = await attempt("instructions", instructionsPerIo);
 	const pairs = await attempt("features", () => measurePairs(shape, say));
-	const coalesced = await attempt("coalescing", () =>
-		measureCoalescing(shape, files),
-	);
+	const coalesced = await attempt("coalescing", () => measureCoalescing(shape));
 	const limited = await attempt("limits", () => measureQos(shape));
 	const measured = await measureTargets(shape, files, peers);
 	return {
@@ -265,6 +264,7 @@ async function main(): Promise<void> {
 		: [
 				describeMachine(),
 				measurementTable(results),
+				instructionTable(results),
 				pairTable(results),
 				coalescingTable(results),
 				qosTable(results),

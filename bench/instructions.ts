@@ -1,38 +1,37 @@
 // SPDX-License-Identifier: MIT
-/** Instructions of the device's side for each request: a figure that repeats. */
+/** Instructions of the device's side for each request: figures that repeat. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { program } from "./machine.ts";
 
 const execute = promisify(execFile);
 
-/** What a request is with: words of io_path. */
-const KINDS = {
-	blk: ["blk"],
-	scsi: ["scsi"],
-	blkPacked: ["blk", "packed"],
-	scsiPacked: ["scsi", "packed"],
-	blkInflight: ["blk", "inflight"],
-	blkPackedInflight: ["blk", "packed", "inflight"],
-	blkTrace: ["blk", "trace"],
-	scsiTrace: ["scsi", "trace"],
-	blkLog: ["blk", "log"],
-	blkPackedLog: ["blk", "packed", "log"],
+/** Kinds of controller and ring, as words of io_path. */
+const RINGS = {
+	split: ["blk"],
+	packed: ["blk", "packed"],
+	"split, scsi": ["scsi"],
+	"packed, scsi": ["scsi", "packed"],
 } as const;
 
-type Kind = keyof typeof KINDS;
+/** What may be on, as words of io_path. */
+export const FEATURES = ["trace", "inflight", "log"] as const;
 
-/** By kind of controller, ring and what is on. */
-export type Instructions = Readonly<Record<Kind, number>>;
+export type Ring = keyof typeof RINGS;
+export type Feature = (typeof FEATURES)[number];
+
+/** Of a ring with nothing on, and with each feature. */
+export type Counts = Readonly<Record<"plain" | Feature, number>>;
+export type Instructions = Readonly<Record<Ring, Counts>>;
 
 /** Counts the device's poll function over `ios` 4 KiB reads of a null disk. */
-async function collected(kind: Kind, ios: number): Promise<number> {
+async function collected(words: string[], ios: number): Promise<number> {
 	const { stderr } = await execute("valgrind", [
 		"--tool=callgrind",
 		"--toggle-collect=queue_poll",
 		"--callgrind-out-file=/dev/null",
 		program("io_path"),
-		...["null", "direct", "32", String(ios), ...KINDS[kind]],
+		...["null", "direct", "32", String(ios), ...words],
 	]);
 	const count = /Collected : (\d+)/.exec(stderr)?.[1];
 	if (count === undefined) throw new Error(`callgrind said: ${stderr}`);
@@ -40,16 +39,28 @@ async function collected(kind: Kind, ios: number): Promise<number> {
 }
 
 /** Instructions per request. The difference of two runs leaves out what happens once. */
-async function perIo(kind: Kind): Promise<number> {
-	const few = 32_000;
-	const many = 96_000;
-	const more = (await collected(kind, many)) - (await collected(kind, few));
-	return more / (many - few);
+async function perIo(...words: string[]): Promise<number> {
+	const few = 16_000;
+	const many = 48_000;
+	const counts = [collected(words, few), collected(words, many)];
+	const [less = Number.NaN, more = Number.NaN] = await Promise.all(counts);
+	return (more - less) / (many - few);
+}
+
+async function countsOf(words: readonly string[]): Promise<Counts> {
+	return {
+		plain: await perIo(...words),
+		trace: await perIo(...words, "trace"),
+		inflight: await perIo(...words, "inflight"),
+		log: await perIo(...words, "log"),
+	};
 }
 
 export async function instructionsPerIo(): Promise<Instructions> {
-	const counts: [string, number][] = [];
-	for (const kind of Object.keys(KINDS) as Kind[])
-		counts.push([kind, await perIo(kind)]);
-	return Object.fromEntries(counts) as Instructions;
+	return {
+		split: await countsOf(RINGS.split),
+		packed: await countsOf(RINGS.packed),
+		"split, scsi": await countsOf(RINGS["split, scsi"]),
+		"packed, scsi": await countsOf(RINGS["packed, scsi"]),
+	};
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * What a feature costs: two drivers on the same disk, with it and without, one after the other
- * and in turns, so that what else the machine does falls on both alike.
+ * What a feature costs that costs much: two drivers on the same disk, with it and without, one
+ * after the other and in turns, so that what else the machine does falls on both alike. What costs
+ * less than the tenth by which that varies is counted in instructions.
  */
-import { connect } from "../src/engine/control/client.ts";
-import { CTRLR, ourTarget, perf, type Shape } from "./targets.ts";
+import { ourTarget, perf, type Shape } from "./targets.ts";
 import type { Workload } from "./workloads.ts";
 
 /** How the driver of one side differs from the other's, as options of vhostctl perf. */
@@ -12,8 +12,6 @@ interface Contrast {
 	readonly name: string;
 	readonly one: readonly string[];
 	readonly other: readonly string[];
-	/** The one side's last requests are kept. */
-	readonly traced?: boolean;
 }
 
 export interface Pair {
@@ -26,31 +24,16 @@ export interface Pair {
 }
 
 export const PACKED = "packed / split";
-export const INFLIGHT = "in-flight on / off";
-export const LOGGING = "logging on / off";
-export const TRACING = "trace on / off";
+const LOGGING = "logging on / off";
 
 const CONTRASTS: readonly Contrast[] = [
 	{ name: PACKED, one: [], other: ["--split"] },
-	{
-		name: `split, ${INFLIGHT}`,
-		one: ["--split", "--inflight"],
-		other: ["--split"],
-	},
-	{ name: `packed, ${INFLIGHT}`, one: ["--inflight"], other: [] },
 	{
 		name: `split, ${LOGGING}`,
 		one: ["--split", "--log-dirty"],
 		other: ["--split"],
 	},
 	{ name: `packed, ${LOGGING}`, one: ["--log-dirty"], other: [] },
-	{
-		name: `split, ${TRACING}`,
-		one: ["--split"],
-		other: ["--split"],
-		traced: true,
-	},
-	{ name: `packed, ${TRACING}`, one: [], other: [], traced: true },
 ];
 
 const WORKLOAD: Workload = {
@@ -59,15 +42,11 @@ const WORKLOAD: Workload = {
 	blockSize: 4096,
 	depth: 32,
 };
-/** Requests kept of each ring; the command line's default. */
-const TRACE_SIZE = 256;
-const MIN_ROUNDS = 3;
-const ROUNDS_MORE = 2;
+const ROUNDS = 3;
 
 interface Bdev {
 	readonly name: string;
 	readonly bdev: string;
-	readonly scsi?: boolean;
 	readonly fill?: boolean;
 }
 
@@ -76,7 +55,6 @@ function disks({ size }: Shape): Bdev[] {
 	const malloc = `malloc:name=bench,size=${size}`;
 	return [
 		{ name: "null", bdev: nothing },
-		{ name: "null, scsi", bdev: nothing, scsi: true },
 		{ name: "malloc", bdev: malloc, fill: true },
 	];
 }
@@ -96,16 +74,16 @@ function spread(disk: string, contrast: string, ratios: number[]): Pair {
 
 /** One round: the side that goes first changes from round to round. */
 async function measureRound(
-	run: (driver: readonly string[], traced: boolean) => Promise<number>,
-	{ one, other, traced = false }: Contrast,
+	run: (driver: readonly string[]) => Promise<number>,
+	{ one, other }: Contrast,
 	round: number,
 ): Promise<number> {
 	if (round % 2 === 0) {
-		const first = await run(one, traced);
-		return first / (await run(other, false));
+		const first = await run(one);
+		return first / (await run(other));
 	}
-	const first = await run(other, false);
-	return (await run(one, traced)) / first;
+	const first = await run(other);
+	return (await run(one)) / first;
 }
 
 /** Measures all contrasts on all disks. `say` hears what comes next. */
@@ -114,26 +92,20 @@ export async function measurePairs(
 	say: (text: string) => void,
 ): Promise<Pair[]> {
 	const pairs: Pair[] = [];
-	const rounds = shape.rounds === 1 ? MIN_ROUNDS : shape.rounds + ROUNDS_MORE;
 	for (const { name, bdev, ...options } of disks(shape)) {
 		const target = await ourTarget(`pair, ${name}`, bdev, shape, options);
 		const { disk } = target;
-		const client = await connect(target.rpc);
-		const run = async (driver: readonly string[], traced: boolean) => {
-			const size = traced ? TRACE_SIZE : 0;
-			await client.call("vhostctl_set_trace", { ctrlr: CTRLR, size });
-			return (await perf({ ...disk, driver }, WORKLOAD, shape.seconds)).iops;
-		};
+		const run = async (driver: readonly string[]) =>
+			(await perf({ ...disk, driver }, WORKLOAD, shape.seconds)).iops;
 		try {
 			for (const contrast of CONTRASTS) {
 				say(`${name}: ${contrast.name}`);
 				const ratios: number[] = [];
-				for (let round = 0; round < rounds; round++)
+				for (let round = 0; round < ROUNDS; round++)
 					ratios.push(await measureRound(run, contrast, round));
 				pairs.push(spread(name, contrast.name, ratios));
 			}
 		} finally {
-			client.close();
 			await target.stop();
 		}
 	}

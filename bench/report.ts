@@ -3,6 +3,7 @@
 import Table from "cli-table3";
 import kleur from "kleur";
 import { type Goal, isMet, missedBy, type Results } from "./goals.ts";
+import { FEATURES } from "./instructions.ts";
 import { type Measurement, WORKLOADS } from "./workloads.ts";
 
 export function formatCount(n: number): string {
@@ -51,8 +52,8 @@ export function measurementTable({ measured }: Results): string {
 	return table.toString();
 }
 
-/** What features cost: ratios of IOPS, and instructions of the device. */
-export function pairTable({ pairs = [], instructions }: Results): string {
+/** What features cost that cost much: ratios of IOPS. */
+export function pairTable({ pairs = [] }: Results): string {
 	const table = new Table({
 		head: head("4K randread 32", "", "IOPS", "least", "most"),
 		colAligns: ["left", "left", "right", "right", "right"],
@@ -64,31 +65,49 @@ export function pairTable({ pairs = [], instructions }: Results): string {
 			contrast,
 			...[ratio, least, most].map((value) => `${value.toFixed(2)}×`),
 		]);
-	const counts = Object.entries(instructions ?? {});
-	const text = counts.map(([kind, n]) => `${kind} ${n.toFixed(0)}`).join(", ");
-	return `${table.toString()}\ninstructions an I/O: ${text}`;
+	return table.toString();
+}
+
+/** Instructions of the device a request, and what features add to them. */
+export function instructionTable({ instructions }: Results): string {
+	const titles = FEATURES.map((feature) => `+ ${feature}`);
+	const table = new Table({
+		head: head("instructions an I/O", "", ...titles),
+		colAligns: ["left", ...Array(1 + FEATURES.length).fill("right")],
+		style: { head: [], border: [], compact: true },
+	});
+	for (const [ring, counts] of Object.entries(instructions ?? {}))
+		table.push([
+			ring,
+			counts.plain.toFixed(1),
+			...FEATURES.map((name) => (counts[name] - counts.plain).toFixed(1)),
+		]);
+	return table.toString();
 }
 
 /** What coalescing spares and costs, by rate. */
 export function coalescingTable({ coalesced = [] }: Results): string {
-	const titles = ["delay base", "threshold", "IOPS", "calls an I/O"];
+	const calls = ["calls a second", "by the rule", "calls an I/O"];
+	const times = ["mean", "p50", "p99", "added"];
 	const table = new Table({
-		head: head("disk", "depth", ...titles, "p50", "p99", "added"),
-		colAligns: ["left", ...Array(8).fill("right")],
+		head: head("rate", "delay base", "threshold", "IOPS", ...calls, ...times),
+		colAligns: Array(11).fill("right"),
 		style: { head: [], border: [], compact: true },
 	});
-	for (const one of coalesced)
+	for (const one of coalesced) {
+		const off = one.delayBaseUs === 0;
 		table.push([
-			one.disk,
-			String(one.depth),
-			one.delayBaseUs === 0 ? "off" : `${one.delayBaseUs} µs`,
-			one.delayBaseUs === 0 ? "" : formatCount(one.iopsThreshold),
-			formatCount(one.iops),
-			one.callsPerIo.toFixed(3),
-			formatTime(one.p50),
-			formatTime(one.p99),
-			one.delayBaseUs === 0 ? "" : formatTime(Math.max(0, one.added)),
+			formatCount(one.rate),
+			off ? "off" : `${one.delayBaseUs} µs`,
+			off ? "" : formatCount(one.iopsThreshold),
+			formatCount(one.ios),
+			formatCount(one.calls),
+			Number.isFinite(one.callsByRule) ? formatCount(one.callsByRule) : "any",
+			(one.calls / one.ios).toFixed(3),
+			...[one.mean, one.p50, one.p99].map(formatTime),
+			off ? "" : formatTime(Math.max(0, one.added)),
 		]);
+	}
 	return table.toString();
 }
 

@@ -27,6 +27,7 @@ export const WORKLOADS: readonly Workload[] = [
 export interface Measurement {
 	readonly iops: number;
 	readonly bytesPerSecond: number;
+	readonly mean?: number;
 	readonly p50?: number;
 	readonly p99?: number;
 	readonly p999?: number;
@@ -38,7 +39,10 @@ interface FioDirection {
 	readonly iops: number;
 	readonly bw_bytes: number;
 	readonly total_ios: number;
-	readonly clat_ns: { readonly percentile?: Record<string, number> };
+	readonly clat_ns: {
+		readonly mean: number;
+		readonly percentile?: Record<string, number>;
+	};
 }
 
 interface FioReport {
@@ -68,6 +72,7 @@ export function parseFio(
 	return {
 		iops: of.iops,
 		bytesPerSecond: of.bw_bytes,
+		mean: of.clat_ns.mean,
 		...Object.fromEntries(
 			Object.entries(percentiles).filter(([, value]) => value !== undefined),
 		),
