@@ -190,9 +190,15 @@ test("what cannot be made is told item by item, and nothing is", () =>
 						latency_us: 999,
 					},
 				};
+				const sample = (period: number) => ({
+					method: "bdev_set_qd_sampling_period",
+					params: { name: "slow", period },
+				});
+				const { method, params } = sample(5000);
+				await instance.rpc(method, params);
 				// The controllers come last: here one of them fails, after the bdevs were made.
 				const second = await load(
-					[fresh, aio, slower],
+					[fresh, aio, slower, sample(7)],
 					[blk("vm0", "n"), blk("vm0", "f"), blk("vm1", "x")],
 				);
 				assert.match(
@@ -200,6 +206,13 @@ test("what cannot be made is told item by item, and nothing is", () =>
 					/vhost_blk\[1\] .*: there is a controller vm0 already/,
 				);
 				assert.match(second, /vhost_blk\[2\] .*: no bdev x/);
+				const stats = await instance.rpc("bdev_get_iostat", {
+					names: ["slow"],
+				});
+				assert.match(
+					JSON.stringify(stats),
+					/"queue_depth_polling_period":5000/,
+				);
 				assert.match(
 					await load([
 						{ method: "bdev_null_delete", params: { name: "there" } },
