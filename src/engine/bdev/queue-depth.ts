@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // How many requests a bdev has, looked at now and then, as bdev_set_qd_sampling_period asks for.
 
+import { clearInterval, setInterval } from "node:timers";
+
 /** Shorter periods are sampled at this one: a timer that is due all the time keeps a processor busy. */
 export const MIN_SAMPLING_MS = 10;
 /** Longer ones than a timer takes. */
