@@ -229,6 +229,11 @@ test("meanwhile what changes something is refused, and what tells something is n
 				/another instance takes over/,
 			);
 		});
+		await waitUntil(
+			() => /not taken over, goes on/.test(dynasty.ruler.stderr()),
+			10_000,
+			() => "it goes on",
+		);
 		await dynasty.rpc("bdev_null_create", {
 			...{ name: "n", block_size: 512, num_blocks: 8 },
 		});
