@@ -77,7 +77,8 @@ export async function underLoad(
 			() => `fio works on ${disk.name}`,
 		);
 	const end = async () => {
-		await scene.guest.run("killall fio || true");
+		// Told to end in good order while it waits, fio may wait for ever, with nothing under way.
+		await scene.guest.run("killall -KILL fio || true");
 		await ended;
 	};
 	return { ended, end };
