@@ -164,10 +164,10 @@ async function remove(given: Given): Promise<void> {
 	const done = await attached(given, async (client) => {
 		const { product_name, driver_specific } = await find(client, name);
 		const method = methodFor(product_name, "delete");
-		const parts = driver_specific["split"] as { base_bdev: string } | undefined;
+		const { split } = driver_specific as { split?: { base_bdev: string } };
 		return client.call(
 			method,
-			parts ? { base_bdev: parts.base_bdev } : { name },
+			split ? { base_bdev: split.base_bdev } : { name },
 		);
 	});
 	if (given.flag("json")) printJson(done);
