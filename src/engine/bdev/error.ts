@@ -25,12 +25,6 @@ export const ERROR_OPERATIONS = Object.keys(OPERATIONS) as readonly Operation[];
 /** enum vhc_error_kind. */
 const KINDS = { failure: 1, pending: 2, corrupt_data: 3, nomem: 4 } as const;
 export type ErrorKind = keyof typeof KINDS;
-export const ERROR_KINDS = [
-	"failure",
-	"pending",
-	"corrupt_data",
-	"nomem",
-] as const;
 
 /** What an error bdev is to do to the next requests of an operation: struct vhc_error_rule. */
 export interface ErrorRule {
